@@ -1,0 +1,193 @@
+"""Autoencoders, stacked or end to end, and the baseline "embed, then cluster"."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from .base import EVAL_BATCH, DeepEstimator, Trainer, exponential_decay
+from .networks import MLP, bernoulli_log_likelihood
+
+# What scikit-learn's own validation checks before a fit; shared by every estimator with such a network.
+POSITIVE = Interval(Integral, 1, None, closed="left")
+COUNT = Interval(Integral, 0, None, closed="left")
+RATE = Interval(Real, 0, None, closed="neither")
+NETWORK_CONSTRAINTS = {
+    "hidden": ["array-like"],
+    "latent_dim": [POSITIVE],
+    "likelihood": [StrOptions({"auto", "bernoulli", "gaussian"})],
+    "layer_epochs": [COUNT],
+    "pretrain_epochs": [COUNT],
+    "pretrain_learning_rate": [RATE],
+    "corruption": [Interval(Real, 0, 1, closed="left")],
+    "batch_size": [POSITIVE],
+    "n_restarts": [POSITIVE],
+    "random_state": ["random_state"],
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "verbose": ["verbose"],
+}
+
+
+def resolve_likelihood(likelihood: str, X: np.ndarray) -> str:
+    """``"auto"`` is Bernoulli for data inside [0, 1], Gaussian elsewhere. ValueError for Bernoulli outside."""
+    inside = X.min() >= 0 and X.max() <= 1
+    if likelihood == "bernoulli" and not inside:
+        raise ValueError(f"likelihood='bernoulli' needs X inside [0, 1], but it spans [{X.min():g}, {X.max():g}]: "
+                         "scale X, or use likelihood='gaussian'")
+    return ("bernoulli" if inside else "gaussian") if likelihood == "auto" else likelihood
+
+
+def reconstruction_error(output: Tensor, x: Tensor, likelihood: str) -> Tensor:
+    """Mean over rows of the sum over features: cross-entropy of logits, or half the squared error."""
+    if likelihood == "bernoulli":
+        return -bernoulli_log_likelihood(output, x).mean()
+    return 0.5 * (output.float() - x).square().sum() / len(x)
+
+
+def pretrain(trainer: Trainer, encoder: MLP, decoder: MLP, likelihood: str, *, stacked: bool, layer_epochs: int,
+             epochs: int, batch_size: int, learning_rate: float, corruption: float) -> None:
+    """Trains encoder and decoder to reconstruct, without labels.
+
+    Stacked (Vincent et al., 2010): layer i of the encoder and its mirror in the decoder first learn to
+    reconstruct the output of the layers below from a copy with a share ``corruption`` of its entries,
+    and of the hidden ones, set to zero; then all layers are trained together on clean data.
+    """
+    depth = len(encoder.layers)
+    drop = Dropout(corruption, trainer.generator)
+
+    def layer_loss(i: int):
+        def loss(x: Tensor):
+            with torch.no_grad():
+                below = x
+                for j in range(i):
+                    below = encoder.layer(j, below)
+                below = below.float()
+            back = decoder.layer(depth - 1 - i, drop(encoder.layer(i, drop(below))))
+            return reconstruction_error(back, below, likelihood if i == 0 else "gaussian"), {}
+        return loss
+
+    options = dict(batch_size=batch_size, learning_rate=exponential_decay(learning_rate))
+
+    def train() -> None:
+        if stacked:
+            for i in range(depth):
+                weights = [*encoder.layers[i].parameters(), *decoder.layers[depth - 1 - i].parameters()]
+                trainer.train(f"layer {i + 1}", layer_loss(i), weights, epochs=layer_epochs, **options)
+        trainer.train("autoencoder", lambda x: (reconstruction_error(decoder(encoder(x)), x, likelihood), {}),
+                      [*encoder.layers.parameters(), *decoder.layers.parameters()], epochs=epochs, **options)
+
+    trainer.shared_stage(nn.ModuleList([encoder.layers, decoder.layers]), train)
+
+
+class Dropout:
+    """Sets a share of the entries to zero and scales up the rest, from the fit's own generator."""
+
+    def __init__(self, share: float, generator: torch.Generator):
+        self.share, self.generator = share, generator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.share == 0:
+            return x
+        keep = torch.empty_like(x).bernoulli_(1 - self.share, generator=self.generator)
+        return x * keep / (1 - self.share)
+
+
+class AutoencoderNetwork(nn.Module):
+    def __init__(self, sizes: list[int], generator: torch.Generator):
+        super().__init__()
+        self.encoder = MLP(sizes, generator)
+        self.decoder = MLP(sizes[::-1], generator)
+
+
+class Autoencoder(DeepEstimator):
+    """A fully connected autoencoder ``D - hidden - latent_dim`` and its mirror; a transformer.
+
+    Parameters
+    ----------
+    latent_dim, hidden : widths of the code and of the layers before it.
+    likelihood : ``"bernoulli"`` (cross-entropy, X in [0, 1]), ``"gaussian"`` (squared error) or ``"auto"``.
+    pretraining : ``"stacked"`` trains layer by layer first, ``"end-to-end"`` all layers at once.
+    layer_epochs, pretrain_epochs : epochs for each layer, and for all of them together.
+    pretrain_learning_rate, corruption, batch_size : of Adam; share zeroed in the stacked phase; rows a step.
+    n_restarts : whole fits from different seeds; the one with the best objective is kept.
+    random_state, device, precision, verbose : seed; ``"auto"``, ``"cpu"``, ``"cuda"``; ``"auto"``,
+        ``"float32"``, ``"bfloat16"``; progress bars.
+
+    Attributes
+    ----------
+    history_ : one dict an epoch, with phase, loss and seconds.
+    objective_ : minus the mean reconstruction error on X.
+    """
+
+    _parameter_constraints = NETWORK_CONSTRAINTS | {"pretraining": [StrOptions({"stacked", "end-to-end"})]}
+
+    def __init__(self, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", pretraining="stacked",
+                 layer_epochs=8, pretrain_epochs=20, pretrain_learning_rate=1e-3, corruption=0.2, batch_size=256,
+                 n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.likelihood = likelihood
+        self.pretraining = pretraining
+        self.layer_epochs = layer_epochs
+        self.pretrain_epochs = pretrain_epochs
+        self.pretrain_learning_rate = pretrain_learning_rate
+        self.corruption = corruption
+        self.batch_size = batch_size
+        self.n_restarts = n_restarts
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.verbose = verbose
+
+    def _check_data(self, X):
+        self.likelihood_ = resolve_likelihood(self.likelihood, X)
+
+    def _build(self, n_features, generator):
+        return AutoencoderNetwork([n_features, *self.hidden, self.latent_dim], generator)
+
+    def _phases(self, trainer):
+        net = self.module_
+        pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
+                 layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
+                 learning_rate=self.pretrain_learning_rate, corruption=self.corruption)
+
+    def _conclude(self, X):
+        self.objective_ = self._score(X)
+        self._n_features_out = self.latent_dim
+
+    @torch.no_grad()
+    def _score(self, X: Tensor) -> float:
+        net = self.module_
+        errors = [reconstruction_error(net.decoder(net.encoder(x)), x, self.likelihood_) * len(x)
+                  for x in X.split(EVAL_BATCH)]
+        return -float(sum(errors)) / len(X)
+
+    def score(self, X, y=None) -> float:
+        """Minus the mean reconstruction error of X; higher is better."""
+        return self._score(self._rows(X))
+
+    def transform(self, X) -> np.ndarray:
+        """Codes, (n, latent_dim) float32."""
+        return self._map(self.module_.encoder, self._rows(X)).cpu().numpy()
+
+    def inverse_transform(self, Z) -> np.ndarray:
+        """Reconstructions of codes (n, latent_dim): (n, n_features), in [0, 1] for Bernoulli."""
+        codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
+        out = self._map(self.module_.decoder, codes)
+        return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
+
+
+def autoencoder_gmm(n_clusters: int, *, covariance_type: str = "full", n_init: int = 10, random_state=None,
+                    **autoencoder) -> Pipeline:
+    """The baseline AE+GMM: an :class:`Autoencoder`, then EM on its codes (best likelihood of ``n_init``)."""
+    return make_pipeline(
+        Autoencoder(random_state=random_state, **autoencoder),
+        GaussianMixture(n_clusters, covariance_type=covariance_type, n_init=n_init, max_iter=300,
+                        random_state=random_state))

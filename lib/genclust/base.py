@@ -1,0 +1,425 @@
+"""What every deep estimator shares: seed, device, precision, the minibatch loop and checkpoints.
+
+A fit is a fixed sequence of named *phases* (pretrain this layer, start the mixture, train the
+model). :class:`Trainer` runs them one after another. With a checkpoint file it can be killed at
+any moment and picks up after the last saved epoch, bit for bit: a checkpoint holds every tensor
+of the module, the optimizer's state and the random generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+Callback = Callable[["DeepEstimator", str, int, dict], None]
+Loss = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+LOWERED = 10_000  # entries from which on a parameter is worth keeping in low precision while training
+PRETRAINING = ("hidden", "latent_dim", "likelihood", "pretraining", "layer_epochs", "pretrain_epochs",
+               "pretrain_learning_rate", "corruption", "batch_size")  # what decides the pretrained layers
+EVAL_BATCH = 4096  # rows at once outside training; bounds the memory of predict and transform
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that can't be read, or belongs to another fit."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """``"auto"`` is CUDA where there is one, the CPU elsewhere. ValueError for what is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r} is not a device: use 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}, but torch sees no CUDA device: use 'auto' or 'cpu'")
+    return found
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """``"auto"`` is bfloat16 where the processor multiplies it natively, float32 elsewhere.
+
+    On a CPU without AVX512-BF16 or AMX bfloat16 is emulated and slower than float32, so it is
+    looked for and never assumed.
+    """
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = getattr(torch.cpu, "get_capabilities", dict)()
+        native = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+class MixedAdam:
+    """Adam on float32 parameters that spend each epoch as matrices of a lower precision.
+
+    Autocast casts every weight matrix at every step, forward and back; here a matrix *is* low
+    precision from :meth:`lower` to :meth:`restore`, beside its float32 master, which Adam updates.
+    The arithmetic is the same, without the casts' traffic. Vectors (biases) stay float32. In
+    float32 nothing is lowered and this is plain fused Adam.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype, eps: float):
+        self.parameters = list(parameters)
+        self.dtype = dtype
+        self.low = [p for p in self.parameters if dtype != torch.float32 and p.numel() >= LOWERED]
+        self.masters = {p: p.data for p in self.low}
+        self.adam = torch.optim.Adam([nn.Parameter(self.masters[p]) if p in self.masters else p
+                                      for p in self.parameters], lr=1.0, eps=eps, fused=True)
+
+    def lower(self, rate: float) -> None:
+        """Before an epoch: sets the learning rate and casts the large matrices."""
+        self.adam.param_groups[0]["lr"] = rate
+        for p in self.low:
+            p.grad, p.data = None, p.data.to(self.dtype)
+
+    def step(self) -> None:
+        """One step on the gradients in ``.grad``, which are used up."""
+        stepped = self.adam.param_groups[0]["params"]
+        for p, q in zip(self.parameters, stepped):
+            if p is not q and p.grad is not None:
+                q.grad = p.grad.to(torch.float32) if q.grad is None else q.grad.copy_(p.grad)
+        self.adam.step()
+        for p, q in zip(self.parameters, stepped):
+            if p is not q:
+                p.data.copy_(q.data)
+            p.grad = None
+
+    def restore(self) -> None:
+        """After an epoch: every parameter is float32 again."""
+        for p in self.low:
+            p.grad, p.data = None, self.masters[p]
+
+
+class Trainer:
+    """Runs the phases of one fit on ``X`` (n, d), a float32 tensor on ``device``.
+
+    Parameters
+    ----------
+    module : holds everything the fit learns; its state is what a checkpoint saves.
+    seed : of the generator that shuffles the rows and draws every noise.
+    checkpoint : file to save to and to resume from, or None.
+    fingerprint : says which fit this is; a checkpoint with another one is refused.
+    max_steps : stop each phase after so many optimizer steps (for replays).
+    shared : file for the state after :meth:`shared_stage`, which other fits may use too, or None.
+    """
+
+    def __init__(self, owner: DeepEstimator, module: nn.Module, X: Tensor, *, seed: int, dtype: torch.dtype,
+                 callback: Callback | None = None, checkpoint: Path | None = None, fingerprint: str = "",
+                 max_steps: int | None = None, shared: Path | None = None, save_every: float = 30.0):
+        self.owner, self.module, self.X, self.dtype = owner, module, X, dtype
+        self.generator = torch.Generator(X.device).manual_seed(seed)
+        self.callback, self.checkpoint, self.fingerprint = callback, checkpoint, fingerprint
+        self.max_steps, self.shared, self.save_every = max_steps, shared, save_every
+        self.history: list[dict] = []
+        self.step_losses: dict[str, list[float]] = defaultdict(list)
+        self._saved_at = time.monotonic()
+        self._resume = self._read() if checkpoint is not None and checkpoint.exists() else None
+
+    # -- phases ------------------------------------------------------------------------------
+
+    def once(self, name: str, compute: Callable[[], None]) -> None:
+        """A phase without an optimizer, which changes the module in one go."""
+        if self._resume_at(name) is None:
+            return
+        compute()
+        self._save(name, 0, None, finished=True)
+
+    def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
+              learning_rate: Callable[[int], float], adam_eps: float = 1e-8) -> None:
+        """Adam on ``loss(rows)``, a scalar and its named terms, for ``epochs`` passes over X.
+
+        ``learning_rate`` maps an epoch, from 0, to the rate used in it. FloatingPointError where the
+        loss stops being finite.
+        """
+        saved = self._resume_at(name)
+        if saved is None or epochs == 0:
+            return
+        optimizer = MixedAdam(parameters, self.dtype, adam_eps)
+        first = self._restore(saved, optimizer) if saved else 0
+        n, steps = len(self.X), 0
+        bar = tqdm(range(first, epochs), desc=name, initial=first, total=epochs, unit="epoch", leave=False,
+                   disable=not self.owner.verbose)
+        for epoch in bar:
+            started, sums = time.perf_counter(), defaultdict(lambda: torch.zeros((), device=self.X.device))
+            rate = learning_rate(epoch)
+            optimizer.lower(rate)
+            order = torch.randperm(n, generator=self.generator, device=self.X.device)
+            # A last batch far smaller than the others would take a full-sized noisy step: it is dropped,
+            # and as rows are shuffled anew, no row is left out for long.
+            n_batches = max(1, n // batch_size)
+            for rows in order[: n_batches * batch_size].split(batch_size):
+                with torch.autocast(self.X.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                    value, terms = loss(self.X[rows])
+                value.backward()
+                optimizer.step()
+                for key, term in {"loss": value, **terms}.items():
+                    sums[key] += term.detach()
+                steps += 1
+                if self.max_steps is not None:
+                    self.step_losses[name].append(float(value.detach()))
+                    if steps >= self.max_steps:
+                        optimizer.restore()
+                        return
+            optimizer.restore()
+            logs = {key: float(total) / n_batches for key, total in sums.items()}
+            if not math.isfinite(logs["loss"]):
+                raise FloatingPointError(
+                    f"the loss became {logs['loss']} in phase {name!r}, epoch {epoch + 1} (learning rate {rate:g}): "
+                    "lower learning_rate, or look for extreme values in X")
+            logs = {"phase": name, "epoch": epoch + 1, "learning_rate": rate,
+                    "seconds": time.perf_counter() - started, **logs}
+            self.history.append(logs)
+            bar.set_postfix(loss=f"{logs['loss']:.4g}")
+            if self.callback is not None:
+                self.callback(self.owner, name, epoch + 1, logs)
+            self._save(name, epoch + 1, optimizer, finished=epoch + 1 == epochs)
+
+    def shared_stage(self, parts: nn.Module, train: Callable[[], None]) -> None:
+        """``train()``, or what another fit saved after the very same stage: the state of ``parts``.
+
+        Whoever comes first trains, holding a lock; the others wait and take the result, the random
+        generator and the history over, so that the outcome does not depend on who was first.
+        """
+        if self.shared is None or self._resume is not None or self.max_steps is not None:
+            train()
+            return
+        self.shared.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.shared}.lock"):
+            if not self.shared.exists():
+                train()
+                write_tensors(self.shared, {**parts.state_dict(), "generator": self.generator.get_state()},
+                              {"history": self.history})
+                return
+            tensors, meta = read_tensors(self.shared)
+        self.generator.set_state(tensors.pop("generator"))
+        parts.load_state_dict(tensors)
+        self.history[:] = meta["history"]
+
+    def finish(self) -> None:
+        """Marks the fit as complete, so that fitting again from this checkpoint does no work."""
+        self._save("finished", 0, None, finished=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the checkpoint holds a complete fit; its state is then in the module."""
+        if self._resume is None or self._resume["phase"] != "finished":
+            return False
+        self._restore(self._resume, None)
+        return True
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def _resume_at(self, name: str) -> dict | None:
+        """None: skip this phase. An empty dict: start it afresh. Else the state to take it up from."""
+        if self._resume is None:
+            return {}
+        if self._resume["phase"] != name:
+            return None
+        saved, self._resume = self._resume, None
+        if saved["finished"]:
+            self._restore(saved, None)
+            return None
+        return saved
+
+    def _save(self, phase: str, epoch: int, optimizer: MixedAdam | None, finished: bool) -> None:
+        if self.checkpoint is None or self.max_steps is not None:
+            return
+        if not finished and time.monotonic() - self._saved_at < self.save_every:
+            return
+        tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
+        tensors["generator"] = self.generator.get_state()
+        if optimizer is not None and not finished:
+            for i, state in optimizer.adam.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{key}": value for key, value in state.items()}
+        meta = {"fingerprint": self.fingerprint, "phase": phase, "epoch": epoch, "finished": finished,
+                "history": self.history}
+        write_tensors(self.checkpoint, tensors, meta)
+        self._saved_at = time.monotonic()
+
+    def _read(self) -> dict:
+        tensors, meta = read_tensors(self.checkpoint)
+        if meta.get("fingerprint") != self.fingerprint:
+            raise CheckpointError(f"{self.checkpoint} was written by a fit with other parameters or data: "
+                                  "delete it, or name another checkpoint")
+        return {**meta, "tensors": tensors}
+
+    def _restore(self, saved: dict, optimizer: MixedAdam | None) -> int:
+        """Puts a saved state back; returns the number of epochs that it has behind it."""
+        tensors = saved["tensors"]
+        self.module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items()
+                                     if k.startswith("module.")})
+        self.generator.set_state(tensors["generator"])
+        self.history[:] = saved["history"]
+        if optimizer is not None:
+            state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            for key, value in tensors.items():
+                if key.startswith("optimizer."):
+                    _, i, name = key.split(".")
+                    state[int(i)][name] = value
+            optimizer.adam.load_state_dict({**optimizer.adam.state_dict(), "state": dict(state)})
+        return saved["epoch"]
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
+    """Tensors and JSON metadata in one safetensors file, written whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, {"meta": json.dumps(meta)})
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """What :func:`write_tensors` wrote. CheckpointError where the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["meta"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): delete it to start over") from error
+
+
+class DeepEstimator(TransformerMixin, ClusterMixin, BaseEstimator):
+    """The scikit-learn face of a deep method.
+
+    A subclass gives ``_build(n_features, generator)``, the module, and ``_phases(trainer)``, the
+    fit; :meth:`fit` does the rest. Labels are never looked at: ``y`` exists because scikit-learn
+    passes it.
+    """
+
+    # -- what a subclass gives -----------------------------------------------------------------
+
+    def _build(self, n_features: int, generator: torch.Generator) -> nn.Module:
+        raise NotImplementedError
+
+    def _phases(self, trainer: Trainer) -> None:
+        raise NotImplementedError
+
+    def _check_data(self, X: np.ndarray) -> None:
+        """Raises ValueError for data that the chosen parameters can't model."""
+
+    def _conclude(self, X: Tensor) -> None:
+        """Sets the fitted attributes once the module is trained."""
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    def fit(self, X, y=None, *, callback: Callback | None = None, checkpoint: str | Path | None = None,
+            cache: str | Path | None = None, max_steps: int | None = None):
+        """Fit to ``X``, (n_samples, n_features).
+
+        Parameters
+        ----------
+        callback : called as ``callback(estimator, phase, epoch, logs)`` after every epoch; what it
+            adds to ``logs`` ends up in ``history_``.
+        checkpoint : file (safetensors) that the fit saves to about twice a minute and resumes from.
+            With ``n_restarts`` > 1 each restart has a file of its own beside it.
+        cache : folder in which pretrained layers are kept and found: estimators with the same layers,
+            pretraining, seed and data train them once. The result is the same without it.
+        max_steps : end every phase after so many optimizer steps; their losses are kept in
+            ``step_losses_``. This is how a recorded run is replayed.
+
+        Raises
+        ------
+        ValueError : for data or parameters that can't work, before any work is done.
+        FloatingPointError : when the loss stops being finite.
+        CheckpointError : when the checkpoint is damaged or belongs to another fit.
+        """
+        self._validate_params()
+        X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
+        if getattr(self, "n_clusters", 1) > len(X):
+            raise ValueError(f"n_clusters={self.n_clusters} is more than n_samples={len(X)}: lower n_clusters")
+        self._check_data(X)
+        self.device_ = resolve_device(self.device)
+        dtype = resolve_precision(self.precision, self.device_)
+        self.precision_ = str(dtype).removeprefix("torch.")
+        data = torch.from_numpy(np.ascontiguousarray(X)).to(self.device_)
+        first_seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        checkpoint = None if checkpoint is None else Path(checkpoint)
+
+        best = None
+        for restart in range(self.n_restarts):
+            seed = (first_seed + restart * 7919) % (2**31 - 1)
+            file = checkpoint
+            if checkpoint is not None and restart:
+                file = checkpoint.with_name(f"{checkpoint.stem}.{restart}{checkpoint.suffix}")
+            self._fit_once(data, seed, dtype, callback, file, cache and Path(cache), max_steps)
+            if best is None or self.objective_ > best["objective_"]:
+                best = {k: v for k, v in vars(self).items() if k.endswith("_") or k == "module_"}
+        vars(self).update(best)
+        return self
+
+    def _fit_once(self, X: Tensor, seed: int, dtype: torch.dtype, callback, checkpoint, cache, max_steps) -> None:
+        self.seed_ = seed
+        module = self._build(X.shape[1], torch.Generator().manual_seed(seed)).to(X.device)
+        self.module_ = module
+        trainer = Trainer(self, module, X, seed=seed, dtype=dtype, callback=callback, checkpoint=checkpoint,
+                          fingerprint=self._fingerprint(X, seed) if checkpoint else "", max_steps=max_steps,
+                          shared=cache and cache / f"{self._fingerprint(X, seed, PRETRAINING)[:16]}.safetensors")
+        self.history_, self.step_losses_ = trainer.history, trainer.step_losses
+        if not trainer.finished:
+            self._phases(trainer)
+            trainer.finish()
+        module.eval()
+        self._conclude(X)
+
+    def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None) -> str:
+        """Names this fit: parameters that change its result (or those in ``names``), precision, seed and data."""
+        params = self.get_params()
+        unused = ("verbose", "random_state", "n_restarts", "device")
+        kept = {key: params[key] for key in (names or sorted(set(params) - set(unused)))}
+        who = "" if names else type(self).__name__
+        text = json.dumps([who, kept, self.precision_, X.device.type, torch.get_num_threads(), seed, list(X.shape)],
+                          default=list, sort_keys=True)
+        return hashlib.sha256(text.encode() + X.cpu().numpy().tobytes()).hexdigest()
+
+    # -- using ---------------------------------------------------------------------------------
+
+    def _rows(self, X) -> Tensor:
+        """Checked rows on the fitted device, (n, d) float32."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        return torch.from_numpy(np.ascontiguousarray(X)).to(self.device_)
+
+    @torch.no_grad()
+    def _map(self, function: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
+        """``function`` over X in pieces, in float32 whatever the precision of training."""
+        return torch.cat([function(piece) for piece in X.split(EVAL_BATCH)])
+
+    def _draws(self, random_state) -> torch.Generator:
+        """A generator on the fitted device for sampling; the fit's own seed where none is given."""
+        seed = self.seed_ if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
+        return torch.Generator(self.device_).manual_seed(seed)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = True  # across machines and thread counts; one machine repeats itself
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def exponential_decay(rate: float, factor: float = 1.0, every: int = 10, floor: float = 0.0) -> Callable[[int], float]:
+    """``rate * factor^(epoch // every)``, never under ``floor``."""
+    return lambda epoch: max(rate * factor ** (epoch // every), floor)

@@ -1,0 +1,1 @@
+"""Experiments: specs, runs, records, claims and the pages made from them."""

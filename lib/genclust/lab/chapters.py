@@ -1,0 +1,114 @@
+"""Chapters: their parameters, checked before any work, and their execution by papermill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..datasets import names
+from .experiments import unknown
+from .files import project_root
+
+DatasetName = Literal[tuple(names())]
+
+
+class ParameterError(ValueError):
+    """A parameter that a chapter does not have, or a value that it can't take."""
+
+
+class VadeParameters(BaseModel):
+    """What ``notebooks/01_vade`` can be run with. None means: as the profile has it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: Literal["smoke", "quick", "paper"] = Field("quick", description="the scale of the live runs")
+    dataset: DatasetName = Field("mnist", description="the data set of the live runs")
+    n_clusters: int = Field(10, ge=2, le=1000, description="K of the live runs")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the live runs")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="VaDE epochs of the live runs")
+    n_samples: int | None = Field(None, ge=100, description="rows of the live runs")
+
+
+class Chapter(BaseModel):
+    """A notebook, the parameters that it accepts, and the paper whose records and claims it shows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    notebook: str
+    paper: str
+    parameters: type[BaseModel]
+
+
+CHAPTERS = {"vade": Chapter(notebook="01_vade", paper="vade", parameters=VadeParameters)}
+
+
+def check_parameters(chapter: str, given: Mapping[str, Any]) -> BaseModel:
+    """The chapter's parameters from ``given`` values.
+
+    ParameterError that names the parameter, what it was given, and what is accepted.
+    """
+    if chapter not in CHAPTERS:
+        raise unknown("chapter", chapter, CHAPTERS)
+    model = CHAPTERS[chapter].parameters
+    for name in given:
+        if name not in model.model_fields:
+            raise ParameterError(str(unknown(f"parameter of chapter {chapter}", name, model.model_fields)))
+    try:
+        return model(**given)
+    except ValidationError as error:
+        lines = [f"parameter {e['loc'][0]!r} can't be {e['input']!r}: {e['msg']}" for e in error.errors()]
+        lines += [f"accepted: {describe(model, str(name))}" for name in dict.fromkeys(e["loc"][0] for e in error.errors())]
+        raise ParameterError("\n".join(lines)) from None
+
+
+def describe(model: type[BaseModel], name: str) -> str:
+    """A line on one parameter: its type, range, default and meaning."""
+    entry = model.model_json_schema()["properties"][name]
+    options = [entry, *entry.get("anyOf", [])]
+    kinds = [", ".join(map(repr, o["enum"])) if "enum" in o else o.get("type", "") for o in options]
+    bounds = [f"{word} {o[key]}" for o in options for key, word in
+              (("minimum", "from"), ("maximum", "to"), ("exclusiveMaximum", "below")) if key in o]
+    what = " or ".join(k for k in kinds if k).replace("null", "None")
+    return f"{name}: {' '.join([what, *bounds])} (default {entry.get('default')!r}): {entry.get('description', '')}"
+
+
+def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> BaseModel:
+    """The same, from a notebook's global names just after its parameters cell.
+
+    At that point every public name that the notebook defined is a parameter, so a name that the chapter
+    does not know was injected by mistake: papermill itself would only warn.
+    """
+    shell = {"In", "Out", "exit", "quit", "get_ipython", "open", "notebook_parameters"}
+    given = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in shell}
+    return check_parameters(chapter, given)
+
+
+def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None = None, *, progress: bool = True) -> Path:
+    """Executes a fresh copy of a chapter's notebook; returns the executed one.
+
+    The parameters are checked first. ParameterError, or papermill's own error where a cell fails.
+    """
+    check_parameters(chapter, given)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    import papermill
+
+    root = project_root()
+    source = root / "notebooks" / f"{CHAPTERS[chapter].notebook}.ipynb"
+    output = output or root / "build" / "chapters" / source.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        done = Path(scratch) / source.name
+        try:
+            papermill.execute_notebook(source, done, parameters=dict(given), kernel_name="python3", cwd=root,
+                                       progress_bar=progress, request_save_on_cell_execute=False)
+        finally:  # a failed notebook is worth keeping too, under a name that nothing mistakes for a result
+            if done.exists():
+                shutil.copyfile(done, output.with_suffix(".failed.ipynb"))
+        output.with_suffix(".failed.ipynb").replace(output)
+    return output

@@ -1,0 +1,218 @@
+"""The claims ledger: every published number, what answers it, and a verdict that is computed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from scipy import stats
+
+from .records import Record, RecordStore
+from .specs import Spec
+
+RANGES = {"percent": (0.0, 100.0), "seconds": (0.0, math.inf), "count": (0.0, math.inf)}
+# The better way of a claim's quantity; a percentage is a score here.
+Verdict = Literal["reproduced", "exceeded", "not reproduced", "at reduced scale", "quoted", "context", "not run"]
+VERDICTS: tuple[str, ...] = ("reproduced", "exceeded", "not reproduced", "at reduced scale", "not run", "quoted", "context")
+TOLERANCE = {"percent": 2.0}  # percentage points; the protocol page says why
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Where(_Strict):
+    """The place in the paper: a table's row and column, a figure, or a section."""
+
+    table: str | None = None
+    figure: str | None = None
+    section: str | None = None
+    row: str | None = None
+    column: str | None = None
+
+    def __str__(self) -> str:
+        place = f"Table {self.table}" if self.table else f"Figure {self.figure}" if self.figure else f"Section {self.section}"
+        return ", ".join(str(part) for part in (place, self.row, self.column) if part)
+
+
+class AnsweredBy(_Strict):
+    """Which records answer a claim, and how they are reduced to one number.
+
+    ``reduce``: ``best`` takes the run with the best objective, as VaDE did; ``mean`` the mean over seeds.
+    """
+
+    experiment: str
+    method: str
+    metric: str
+    reduce: Literal["best", "mean"] = "mean"
+    against: str | None = None  # the other method, for an order claim
+
+
+class Claim(_Strict):
+    """One published number or statement.
+
+    ``kind``: ``value`` is compared with a number of ours; ``order`` says that one method beats another;
+    ``property`` holds where a named check of ours does; ``quoted`` is a cell that the paper takes from
+    elsewhere; ``context`` is shown and not judged (a data set's size, seconds on other hardware).
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9-]+(/[a-z0-9+.-]+)+$")
+    where: Where
+    says: str | None = None
+    kind: Literal["value", "order", "property", "quoted", "context"] = "value"
+    value: float | None = None
+    spread: float | None = None
+    runs: int | None = None
+    unit: Literal["percent", "seconds", "count"] | None = None
+    quoted_from: str | None = None
+    answered_by: AnsweredBy | None = None
+    tolerance: float | None = None
+    why: str | None = None
+    not_run: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Claim:
+        if self.value is not None:
+            if self.unit is None:
+                raise ValueError("a value needs a unit")
+            low, high = RANGES[self.unit]
+            if not low <= self.value <= high:
+                raise ValueError(f"value {self.value:g} is outside {self.unit}'s range [{low:g}, {high:g}]")
+        elif self.kind in ("value", "quoted") and not self.not_run:
+            raise ValueError(f"a claim of kind {self.kind!r} needs a value")
+        if self.kind == "quoted" and not self.quoted_from:
+            raise ValueError("a quoted claim needs quoted_from")
+        if self.kind in ("value", "order", "property") and not (self.answered_by or self.not_run):
+            raise ValueError("needs answered_by, or not_run with the reason")
+        if self.kind == "order" and self.answered_by and not self.answered_by.against:
+            raise ValueError("an order claim needs answered_by.against")
+        return self
+
+
+class Ledger(_Strict):
+    """The claims of one paper."""
+
+    paper: str
+    title: str
+    citation: str
+    claims: list[Claim]
+
+    @model_validator(mode="after")
+    def _ids(self) -> Ledger:
+        seen = set()
+        for claim in self.claims:
+            if claim.id in seen:
+                raise ValueError(f"the id {claim.id!r} stands twice")
+            if not claim.id.startswith(f"{self.paper}/"):
+                raise ValueError(f"the id {claim.id!r} must begin with {self.paper!r}/")
+            seen.add(claim.id)
+        return self
+
+
+def read_ledger(path: Path) -> Ledger:
+    """A claims file. ValueError that names the file, the claim and the field that is wrong."""
+    try:
+        return Ledger.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        raise ValueError("\n".join([f"{path} does not fit the ledger's schema:", *lines])) from error
+
+
+class Answer(BaseModel):
+    """What we measured for a claim: the reduced value and its interval in the claim's unit, and the verdict."""
+
+    claim: Claim
+    verdict: Verdict
+    reason: str = ""
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    values: list[float] = []
+    records: list[Record] = []
+    scale: str = ""
+
+
+def answer(claim: Claim, store: RecordStore) -> Answer:
+    """The verdict on a claim from the paper-profile records in ``store``, by the protocol's rules."""
+    if claim.kind in ("quoted", "context") and claim.answered_by is None:
+        return Answer(claim=claim, verdict=claim.kind, reason=claim.quoted_from or claim.why or "")
+    if claim.answered_by is None:
+        return Answer(claim=claim, verdict="not run", reason=claim.not_run or "")
+    by = claim.answered_by
+    records = store.find(experiment=by.experiment, method=by.method, profile="paper")
+    if not records:
+        return Answer(claim=claim, verdict="not run", reason="no record yet")
+    scale = shortfall(records)
+    if claim.kind == "order":
+        others = store.find(experiment=by.experiment, method=by.against, profile="paper")
+        return _order(claim, records, others, scale)
+    values = [in_unit(record, by.metric, claim.unit) for record in records]
+    chosen = max(range(len(records)), key=lambda i: records[i].objective)
+    measured = values[chosen] if by.reduce == "best" else statistics.fmean(values)
+    low, high = interval(values)
+    found = dict(claim=claim, measured=measured, low=low, high=high, values=values, records=records, scale=scale)
+    if claim.kind == "context":
+        return Answer(verdict="context", reason=claim.why or "", **found)
+    if scale:
+        return Answer(verdict="at reduced scale", reason=scale, **found)
+    tolerance = claim.tolerance if claim.tolerance is not None else TOLERANCE.get(claim.unit, 0.0)
+    if abs(measured - claim.value) <= tolerance or (low is not None and low <= claim.value <= high):
+        return Answer(verdict="reproduced", **found)
+    return Answer(verdict="exceeded" if measured > claim.value else "not reproduced", **found)
+
+
+def _order(claim: Claim, records: list[Record], others: list[Record], scale: str) -> Answer:
+    """Welch's one-sided test that the first method scores higher."""
+    by = claim.answered_by
+    a, b = ([in_unit(r, by.metric, "percent") for r in rs] for rs in (records, others))
+    found = dict(claim=claim, records=records + others, values=a, scale=scale)
+    if len(a) < 2 or len(b) < 2:
+        return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
+    spread = max(statistics.pstdev(a), statistics.pstdev(b))
+    p = float(stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue) if spread > 0 else float(statistics.fmean(a) <= statistics.fmean(b))
+    reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f}, Welch p = {p:.2g}"
+    if scale:
+        return Answer(verdict="at reduced scale", reason=f"{reason}; {scale}", **found)
+    return Answer(verdict="reproduced" if p < 0.05 else "not reproduced", reason=reason, **found)
+
+
+def in_unit(record: Record, metric: str, unit: str | None) -> float:
+    """A metric of a record in a claim's unit; ``seconds_per_epoch`` is the median over the last phase."""
+    if metric == "seconds_per_epoch":
+        last = record.history[-1]["phase"]
+        return statistics.median(h["seconds"] for h in record.history if h["phase"] == last)
+    value = record.metrics[metric]
+    if value is None:
+        raise ValueError(f"{record.spec}: {metric} is not a number")
+    return 100 * value if unit == "percent" else value
+
+
+def interval(values: list[float]) -> tuple[float | None, float | None]:
+    """The 95 % t-interval of the mean, (None, None) for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None, None
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    mean = statistics.fmean(values)
+    return mean - half, mean + half
+
+
+def shortfall(records: list[Record]) -> str:
+    """In what the records fall short of the paper profile as catalogued, "" where in nothing."""
+    from .experiments import make_specs
+    found = []
+    for record in records:
+        spec: Spec = record.spec
+        full = make_specs(spec.experiment, profile="paper", methods=[spec.method])[0]
+        for key in ("epochs", "pretrain_epochs", "layer_epochs"):
+            if spec.params.get(key, 0) < full.params.get(key, 0):
+                found.append(f"{key.replace('_', ' ')} {spec.params[key]} of {full.params[key]}")
+        if spec.n_samples is not None:
+            found.append(f"{spec.n_samples} rows")
+    return ", ".join(dict.fromkeys(found))

@@ -1,0 +1,190 @@
+"""The command line: ``genclust data | run | status | show | verify | chapter | book``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from .data_cli import app as data_app
+from .files import project_root
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Deep generative clustering: data, runs, records and the book.")
+app.add_typer(data_app, name="data", help="Fetch, add and check data sets.")
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"3"`` is seed 3, ``"0:3"`` are 0, 1, 2, ``"0,4"`` are 0 and 4. ValueError for anything else."""
+    try:
+        if ":" in text:
+            first, last = (int(part) for part in text.split(":"))
+            seeds = list(range(first, last))
+        else:
+            seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise ValueError(f"seeds {text!r} are not a range: use one seed (3), a range (0:3 is 0, 1, 2) or a list (0,4)")
+    return seeds
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """``["n_clusters=14"]`` to ``{"n_clusters": 14}``; values are JSON, or else text."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair!r} is not NAME=VALUE, for example n_clusters=14")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+    return found
+
+
+def record_store(folder: Path | None):
+    """Records go to the checkout's ``book/records`` unless a folder is named."""
+    from .records import RecordStore
+    return RecordStore(folder or project_root() / "book" / "records")
+
+
+Records = Annotated[Optional[Path], typer.Option("--records", help="Folder of the records [book/records].")]
+
+
+@app.command()
+def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; `genclust run list` shows all.")],
+        profile: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "quick",
+        seeds: Annotated[str, typer.Option(help="3, or 0:3 for 0, 1, 2, or 0,4.")] = "0",
+        method: Annotated[Optional[list[str]], typer.Option(help="Only this method; may be repeated.")] = None,
+        param: Annotated[Optional[list[str]], typer.Option("--param", "-p", help="NAME=VALUE; may be repeated.")] = None,
+        n_samples: Annotated[Optional[int], typer.Option(min=2, help="A seeded subset of so many rows.")] = None,
+        workers: Annotated[int, typer.Option(min=1, help="Processes; the cores are shared among them.")] = 1,
+        force: Annotated[bool, typer.Option("--force", help="Run again even where a record exists.")] = False,
+        records: Records = None) -> None:
+    """Run an experiment; each run ends as a record. What has a record is not run again."""
+    from .experiments import EXPERIMENTS, make_specs
+    if experiment == "list":
+        for name, e in EXPERIMENTS.items():
+            typer.echo(f"{name:24} {', '.join(e.methods):32} {e.about}")
+        return
+    specs = make_specs(experiment, profile=profile, methods=method, seeds=parse_seeds(seeds), n_samples=n_samples,
+                       **parse_overrides(param or []))
+    store = record_store(records)
+    from .runner import run_all
+    for record in run_all(specs, store, work_folder(), workers=workers, force=force):
+        typer.echo(summary(record))
+
+
+def work_folder() -> Path:
+    """Checkpoints of unfinished runs: ``build/runs`` in the checkout."""
+    return project_root() / "build" / "runs"
+
+
+def summary(record) -> str:
+    """One line on a record."""
+    p, m = record.provenance, record.metrics
+    return (f"{record.spec.id}  {record.spec.experiment:16} {record.spec.method:10} {record.spec.profile:6} "
+            f"s{record.spec.seed:<3} accuracy {m['accuracy']:.4f}  nmi {m['nmi']:.4f}  objective {record.objective:.6g}  "
+            f"{p.wall_seconds:.0f} s  {p.peak_memory_mb:.0f} MB")
+
+
+@app.command()
+def status(records: Records = None) -> None:
+    """List every record, and the runs that were begun and not finished."""
+    store = record_store(records)
+    found = list(store.all())
+    for record in found:
+        typer.echo(summary(record))
+    unfinished = sorted(work_folder().glob("*.clock.json")) if records is None else []
+    for path in unfinished:
+        clock = json.loads(path.read_text())
+        typer.echo(f"unfinished    {path.name.removesuffix('.clock.json')}  after {clock['seconds']:.0f} s: "
+                   "the same `genclust run` goes on with it")
+    typer.echo(f"{len(found)} records, {len(unfinished)} unfinished")
+
+
+@app.command()
+def show(id: Annotated[str, typer.Argument(help="The id of a record, or its beginning.")], records: Records = None) -> None:
+    """Print one record, without its history, and the command that runs it again."""
+    from .experiments import unknown
+    store = record_store(records)
+    found = {r.spec.id: r for r in store.all()}
+    near = [r for key, r in found.items() if key.startswith(id)]
+    if not near:
+        raise unknown("record", id, found)
+    for record in near:
+        content = record.model_dump(exclude={"history", "digest"})
+        typer.echo(json.dumps(content, indent=2))
+        typer.echo(f"again: {recompute(record.spec)}")
+
+
+def recompute(spec) -> str:
+    """The command that recomputes a record."""
+    from .experiments import make_specs
+    words = f"genclust run {spec.experiment} --profile {spec.profile} --method {spec.method} --seeds {spec.seed} --force"
+    usual = make_specs(spec.experiment, profile=spec.profile, methods=[spec.method], seeds=[spec.seed])[0]
+    words += "".join(f" -p {key}={json.dumps(value)}" for key, value in spec.params.items()
+                     if usual.params.get(key) != value)
+    return words + (f" --n-samples {spec.n_samples}" if spec.n_samples != usual.n_samples else "")
+
+
+@app.command()
+def verify(records: Records = None) -> None:
+    """Replay the first steps of every record with today's code, and compare."""
+    from ..datasets import load
+    from .replay import ReplayError, compare, prefix
+    store, failed, n = record_store(records), 0, 0
+    for record in store.all():
+        n += 1
+        if record.arrays is not None:
+            store.arrays(record)
+        try:
+            X = load(record.spec.dataset, n_samples=record.spec.n_samples).X
+            compare(record.replay, prefix(record.spec, X), str(record.spec))
+            typer.echo(f"same   {record.spec}")
+        except ReplayError as error:
+            failed += 1
+            typer.echo(f"PARTS  {error}", err=True)
+    typer.echo(f"{n - failed} of {n} records replay")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def chapter(name: Annotated[str, typer.Argument(help="For example vade.")],
+            param: Annotated[Optional[list[str]], typer.Option("--param", "-p", help="NAME=VALUE; may be repeated.")] = None,
+            output: Annotated[Optional[Path], typer.Option("--output", "-o", help="The executed notebook.")] = None) -> None:
+    """Execute a chapter's notebook with your own parameters."""
+    from .chapters import execute_chapter
+    path = execute_chapter(name, parse_overrides(param or []), output)
+    typer.echo(f"executed: {path}")
+
+
+@app.command()
+def book(profile: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "quick") -> None:
+    """Execute every chapter that changed and build the HTML."""
+    from .book import build
+    page = build(project_root(), profile)
+    typer.echo(f"open {page.as_uri()}")
+
+
+def main() -> None:
+    """The entry point: an error that we raise ourselves is one clear message, not a traceback."""
+    import logging
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app()
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        typer.echo(f"genclust: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("genclust: stopped; what was saved stays, the same command goes on with it", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Where things lie in a checkout, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The checkout that contains ``start`` (the working directory): the folder with ``_toc.yml``.
+
+    ``GENCLUST_PROJECT`` overrides it. FileNotFoundError outside a checkout.
+    """
+    named = os.environ.get("GENCLUST_PROJECT")
+    start = Path(named) if named else (start or Path.cwd())
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / "_toc.yml").exists() and (folder / "notebooks").is_dir():
+            return folder
+    raise FileNotFoundError(f"{start} is not inside a checkout of the book (no _toc.yml above it): "
+                            "change into one, or set GENCLUST_PROJECT to it")
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Writes ``data`` so that a reader finds the old file or the whole new one, even after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(data: bytes | str | Path) -> str:
+    """Hex SHA-256 of bytes, of text, or of a file's contents."""
+    if isinstance(data, Path):
+        data = data.read_bytes()
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()

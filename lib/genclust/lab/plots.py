@@ -1,0 +1,97 @@
+"""Figures of the chapters, in one style. Every function draws what it is given and returns the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+from .claims import VERDICTS
+
+COLOURS = {"reproduced": "#2b8a3e", "exceeded": "#1971c2", "not reproduced": "#c92a2a", "at reduced scale": "#e8a33d",
+           "not run": "#adb5bd", "quoted": "#dee2e6", "context": "#e9ecef"}
+
+
+def style() -> None:
+    """The look of every figure."""
+    sns.set_theme(context="notebook", style="whitegrid", rc={"figure.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 11})
+
+
+def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, int], title: str = "") -> plt.Figure:
+    """Images (n, h * w) of each name in a row of their own; a missing one is left white."""
+    n = max(len(images) for images in rows.values())
+    fig, axes = plt.subplots(len(rows), 1, figsize=(0.55 * n + 1.2, 0.58 * len(rows) + 0.3), squeeze=False)
+    for ax, (name, images) in zip(axes[:, 0], rows.items()):
+        strip = np.ones((shape[0], n * shape[1]))
+        for i, image in enumerate(images):
+            strip[:, i * shape[1]:(i + 1) * shape[1]] = 1 - np.asarray(image, dtype=float).reshape(shape) / max(1.0, float(np.max(images)))
+        ax.imshow(strip, cmap="gray", vmin=0, vmax=1, aspect="equal")
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    fig.suptitle(title, fontsize=11, y=1.0)
+    fig.subplots_adjust(hspace=0.05, top=0.95)
+    return fig
+
+
+def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], levels: Mapping[str, float],
+           xlabel: str = "epoch", ylabel: str = "accuracy (%)") -> plt.Figure:
+    """For each name a line for each run, in one colour; ``levels`` are published values, dashed."""
+    fig, ax = plt.subplots(figsize=(7.2, 4.2))
+    palette = dict(zip(series, sns.color_palette("deep", len(series))))
+    for name, runs in series.items():
+        for i, (x, y) in enumerate(runs):
+            ax.plot(x, y, color=palette[name], lw=1.6, alpha=0.85, label=name if i == 0 else None)
+    for i, (name, value) in enumerate(levels.items()):
+        ax.axhline(value, ls="--", lw=1, color="0.45")
+        ax.annotate(name, (1.0, value), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+                    va="center", fontsize=8, color="0.35")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(loc="lower right", fontsize=8)
+    return fig
+
+
+def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
+    """Points (n, 2) twice: coloured by class, and by whether their cluster's class is theirs."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.8))
+    palette = sns.color_palette("tab10", len(names))
+    for c, name in enumerate(names):
+        left.scatter(*points[y == c].T, s=5, color=palette[c], label=name)
+        if (y == c).any():
+            left.annotate(name, np.median(points[y == c], axis=0), fontsize=10, weight="bold", ha="center",
+                          bbox=dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.75))
+    right.scatter(*points[correct].T, s=5, color="#2b8a3e", label="right")
+    right.scatter(*points[~correct].T, s=9, color="#c92a2a", label="wrong")
+    left.set_title("coloured by class")
+    right.set_title(f"right and wrong ({100 * correct.mean():.1f} % of these points right)")
+    right.legend(markerscale=3, fontsize=8)
+    for ax in (left, right):
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+    fig.suptitle(title)
+    return fig
+
+
+def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> plt.Figure:
+    """Stacked bars of verdicts for each paper."""
+    fig, ax = plt.subplots(figsize=(8, 0.7 * len(counts) + 1.3))
+    for i, (_, count) in enumerate(counts.items()):
+        left = 0
+        for verdict in VERDICTS:
+            n = count.get(verdict, 0)
+            if n:
+                ax.barh(i, n, left=left, color=COLOURS[verdict], edgecolor="white", label=verdict)
+                ax.text(left + n / 2, i, str(n), ha="center", va="center", fontsize=9)
+                left += n
+    handles = {label: handle for handle, label in zip(*ax.get_legend_handles_labels())}
+    ordered = [v for v in VERDICTS if v in handles]
+    ax.legend([handles[v] for v in ordered], ordered, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=4, fontsize=8, frameon=False)
+    ax.set_yticks(range(len(counts)), list(counts))
+    ax.set_xlabel("claims")
+    ax.invert_yaxis()
+    ax.grid(False)
+    return fig

@@ -1,0 +1,71 @@
+"""Where a number comes from: the code, the data and the machine."""
+
+from __future__ import annotations
+
+import ast
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from .files import sha256
+
+LIBRARY = Path(__file__).resolve().parents[1]
+
+
+def imported_files(module: str) -> list[Path]:
+    """The library's own files that ``genclust.<module>`` reaches by import, itself included."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        path = LIBRARY / f"{name.replace('.', '/')}.py"
+        if path in found or not path.exists():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = name.split(".")[: -node.level]
+                target = ".".join(base + ([node.module] if node.module else []))
+                waiting += [target] if node.module else [f"{target}.{a.name}".lstrip(".") for a in node.names]
+    return sorted(found)
+
+
+@cache
+def library_digest(module: str | None) -> str:
+    """Digest of the files behind a method; of scikit-learn's version where it has no module of ours."""
+    if module is None:
+        import sklearn
+        return sha256(f"scikit-learn {sklearn.__version__}")[:16]
+    return sha256("".join(f"{p.name} {sha256(p)}\n" for p in imported_files(module)))[:16]
+
+
+def git_state() -> tuple[str, bool]:
+    """The commit that the code is at, and whether files that git tracks differ from it; ("", True) outside git."""
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(LIBRARY), *words], capture_output=True, text=True, timeout=20)
+        return done.stdout.strip() if done.returncode == 0 else ""
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit, not commit or bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", "../../constraints.txt"))
+    except (OSError, subprocess.TimeoutExpired):
+        return "", True
+
+
+@cache
+def processor() -> str:
+    """The processor's own name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mb() -> float:
+    """The largest resident size of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)

@@ -1,0 +1,238 @@
+"""Variational Deep Embedding (Jiang et al., 2016): a variational autoencoder with a mixture prior."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, pretrain, resolve_likelihood
+from .base import DeepEstimator, exponential_decay
+from .mixture import INITS, LOG_2PI, TrainableMixture, initial_responsibilities
+from .networks import MLP, bernoulli_log_likelihood, linear
+
+
+class GaussianMLP(MLP):
+    """An MLP whose last layer gives a mean, with a second head that gives log-variances."""
+
+    def __init__(self, sizes, generator, head_generator):
+        super().__init__(sizes, generator)
+        self.log_var = linear(sizes[-2], sizes[-1], head_generator)
+
+    def distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, sizes[0]) -> means and log-variances, each (batch, sizes[-1]) float32."""
+        for i in range(len(self.layers) - 1):
+            x = self.layer(i, x)
+        return self.layers[-1](x).float(), self.log_var(x).float()
+
+
+class VaDENetwork(nn.Module):
+    """Encoder g (eq. 9), decoder f (eq. 1 or 2) and mixture prior (eqs. 4 and 5)."""
+
+    def __init__(self, sizes: list[int], n_clusters: int, likelihood: str, generator: torch.Generator):
+        super().__init__()
+        self.likelihood = likelihood
+        # The heads draw from a generator of their own: all else starts as an autoencoder of the same seed does.
+        heads = torch.Generator().manual_seed(generator.initial_seed() + 1)
+        self.encoder = GaussianMLP(sizes, generator, heads)
+        self.decoder = (MLP(sizes[::-1], generator) if likelihood == "bernoulli"
+                        else GaussianMLP(sizes[::-1], generator, heads))
+        self.mixture = TrainableMixture(n_clusters, sizes[-1])
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z), eq. 6, summed over features: (n, D), (n, d) -> (n,)."""
+        if self.likelihood == "bernoulli":
+            return bernoulli_log_likelihood(self.decoder(z), x)
+        mean, log_var = self.decoder.distribution(z)
+        return -0.5 * (LOG_2PI + log_var + (x - mean).square() * (-log_var).exp()).sum(1)
+
+    def elbo_terms(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """The five terms of eq. 13, each (n,); their sum is the ELBO of every row.
+
+        With ``z = mean + std * noise`` (one draw, as in the paper) and ``gamma = q(c|x) = p(c|z)``
+        (eqs. 11 and 12). All but the first are expectations in closed form.
+        """
+        mean, log_var = self.encoder.distribution(x)
+        z = mean + noise * (0.5 * log_var).exp()
+        with torch.autocast(x.device.type, enabled=False):  # small, and sensitive: always float32
+            mixture = self.mixture
+            log_gamma = mixture.log_responsibilities(z)
+            gamma = log_gamma.exp()
+            # E_q(z|x) log N(z | mu_c, s_c) = log N(mean | mu_c, s_c) - 1/2 sum_j var_j / s_cj
+            expected = mixture.log_prob_components(mean) - 0.5 * log_var.exp() @ (-mixture.log_vars).exp().T
+            d = mean.shape[1]
+            terms = {
+                "log p(z|c)": (gamma * expected).sum(1),
+                "log p(c)": gamma @ mixture.log_weights,
+                "-log q(z|x)": 0.5 * (d * (1 + LOG_2PI) + log_var.sum(1)),
+                "-log q(c|x)": -(gamma * log_gamma).sum(1),
+            }
+        return {"log p(x|z)": self.log_likelihood(x, z), **terms}
+
+
+class VaDE(DeepEstimator):
+    """Clustering by a variational autoencoder whose prior is a Gaussian mixture.
+
+    Maximises the evidence lower bound of eq. 13 by Adam, from pretrained layers and a mixture
+    started on their codes (section 4.2).
+
+    Parameters
+    ----------
+    n_clusters, latent_dim, hidden : K; width of z; widths of the encoder, mirrored in the decoder.
+    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"``, or ``"auto"``.
+    epochs, batch_size, learning_rate : of the ELBO's Adam.
+    lr_decay, lr_decay_every, lr_floor : the rate is multiplied by ``lr_decay`` every so many epochs, down
+        to ``lr_floor``. The paper names no floor; the authors' code has 0.0002.
+    adam_eps : Adam's epsilon; not in the paper, 1e-4 in the authors' code.
+    reconstruction_weight : factor on log p(x|z), 5 for the paper's HHAR.
+    pretraining : ``"stacked"``, ``"end-to-end"`` or None.
+    layer_epochs, pretrain_epochs, pretrain_learning_rate, corruption : see :class:`Autoencoder`.
+    init : how the mixture starts on the codes: ``"gmm"`` (the paper), ``"gmm-full"``, ``"kmeans"``,
+        ``"umap"`` or ``"random"``; see :func:`~genclust.mixture.initial_responsibilities`.
+    n_init : restarts of that clustering; the best likelihood (or inertia) is taken.
+    n_restarts : whole fits from different seeds; the best ELBO is kept.
+    random_state, device, precision, verbose : see :class:`Autoencoder`.
+
+    Attributes
+    ----------
+    labels_ : (n,) cluster of every training row.
+    weights_, means_, covariances_ : the mixture: (K,), (K, latent_dim), (K, latent_dim) variances.
+    history_ : one dict an epoch: phase, loss, seconds, and in the ``"vade"`` phase each term of eq. 13.
+    objective_ : the mean ELBO on X, by which restarts are compared.
+    """
+
+    _parameter_constraints = NETWORK_CONSTRAINTS | {
+        "n_clusters": [POSITIVE],
+        "epochs": [COUNT],
+        "learning_rate": [RATE],
+        "lr_decay": [Interval(Real, 0, 1, closed="right")],
+        "lr_decay_every": [POSITIVE],
+        "lr_floor": [Interval(Real, 0, None, closed="left")],
+        "adam_eps": [RATE],
+        "reconstruction_weight": [RATE],
+        "pretraining": [StrOptions({"stacked", "end-to-end"}), None],
+        "init": [StrOptions(set(INITS))],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", epochs=150,
+                 batch_size=256, learning_rate=0.002, lr_decay=0.9, lr_decay_every=10, lr_floor=0.0002,
+                 adam_eps=1e-4, reconstruction_weight=1.0, pretraining="stacked", layer_epochs=8,
+                 pretrain_epochs=20, pretrain_learning_rate=1e-3, corruption=0.2, init="gmm", n_init=10,
+                 n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
+        self.n_clusters = n_clusters
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.likelihood = likelihood
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.lr_decay = lr_decay
+        self.lr_decay_every = lr_decay_every
+        self.lr_floor = lr_floor
+        self.adam_eps = adam_eps
+        self.reconstruction_weight = reconstruction_weight
+        self.pretraining = pretraining
+        self.layer_epochs = layer_epochs
+        self.pretrain_epochs = pretrain_epochs
+        self.pretrain_learning_rate = pretrain_learning_rate
+        self.corruption = corruption
+        self.init = init
+        self.n_init = n_init
+        self.n_restarts = n_restarts
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.verbose = verbose
+
+    def _check_data(self, X):
+        self.likelihood_ = resolve_likelihood(self.likelihood, X)
+
+    def _build(self, n_features, generator):
+        sizes = [n_features, *self.hidden, self.latent_dim]
+        return VaDENetwork(sizes, self.n_clusters, self.likelihood_, generator)
+
+    def _phases(self, trainer):
+        net = self.module_
+        if self.pretraining is not None:
+            pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
+                     layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
+                     learning_rate=self.pretrain_learning_rate, corruption=self.corruption)
+        trainer.once("mixture", lambda: self._start_mixture(trainer.X))
+
+        def loss(x: Tensor):
+            noise = torch.randn(len(x), self.latent_dim, generator=trainer.generator, device=x.device)
+            terms = {name: term.mean() for name, term in net.elbo_terms(x, noise).items()}
+            elbo = sum(terms.values())
+            weighted = elbo + (self.reconstruction_weight - 1) * terms["log p(x|z)"]
+            return -weighted, {"elbo": elbo, **terms}
+
+        trainer.train("vade", loss, net.parameters(), epochs=self.epochs, batch_size=self.batch_size,
+                      learning_rate=exponential_decay(self.learning_rate, self.lr_decay, self.lr_decay_every,
+                                                      self.lr_floor), adam_eps=self.adam_eps)
+
+    def _start_mixture(self, X: Tensor) -> None:
+        codes = self._map(self.module_.encoder, X)
+        start = initial_responsibilities(codes.cpu().numpy(), self.n_clusters, self.init, n_init=self.n_init,
+                                         random_state=self.seed_)
+        self.module_.mixture.maximise(codes, torch.from_numpy(start).to(X.device))
+
+    def _conclude(self, X):
+        mixture = self.module_.mixture
+        self.weights_ = mixture.log_weights.exp().detach().cpu().numpy()
+        self.means_ = mixture.means.detach().cpu().numpy()
+        self.covariances_ = mixture.log_vars.exp().detach().cpu().numpy()
+        self.labels_ = self._log_posterior(X).argmax(1).cpu().numpy()
+        self.objective_ = self._elbo(X)
+        self._n_features_out = self.latent_dim
+
+    def _log_posterior(self, X: Tensor) -> Tensor:
+        net = self.module_
+        return self._map(lambda x: net.mixture.log_responsibilities(net.encoder(x)), X)
+
+    def _elbo(self, X: Tensor) -> float:
+        generator = torch.Generator(X.device).manual_seed(self.seed_)
+
+        def rows(x: Tensor) -> Tensor:
+            noise = torch.randn(len(x), self.latent_dim, generator=generator, device=x.device)
+            return sum(self.module_.elbo_terms(x, noise).values())
+
+        return float(self._map(rows, X).double().mean())
+
+    def predict_proba(self, X) -> np.ndarray:
+        """q(c | x), (n, K) float32: eqs. 11 and 12 at z = the encoder's mean."""
+        return self._log_posterior(self._rows(X)).exp().cpu().numpy()
+
+    def predict(self, X) -> np.ndarray:
+        """The most probable cluster of every row, (n,) int64."""
+        return self._log_posterior(self._rows(X)).argmax(1).cpu().numpy()
+
+    def transform(self, X) -> np.ndarray:
+        """Means of q(z | x), (n, latent_dim) float32."""
+        return self._map(self.module_.encoder, self._rows(X)).cpu().numpy()
+
+    def inverse_transform(self, Z) -> np.ndarray:
+        """Means of p(x | z) for z (n, latent_dim): (n, n_features) float32."""
+        codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
+        out = self._map(self.module_.decoder, codes)
+        return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
+
+    def score(self, X, y=None) -> float:
+        """The mean ELBO of X in nats a row (one draw of z from the fit's own seed); higher is better."""
+        return self._elbo(self._rows(X))
+
+    def sample(self, n_samples=1, *, cluster=None, random_state=None) -> tuple[np.ndarray, np.ndarray]:
+        """Section 3.1: draw c, then z, and give the mean of p(x | z).
+
+        Returns X (n_samples, n_features) and the clusters (n_samples,). ValueError for a cluster that
+        does not exist.
+        """
+        generator = self._draws(random_state)
+        if cluster is not None and not 0 <= cluster < self.n_clusters:
+            raise ValueError(f"cluster={cluster} does not exist: use 0 to {self.n_clusters - 1}")
+        with torch.no_grad():
+            z, c = self.module_.mixture.sample(n_samples, generator, cluster)
+        return self.inverse_transform(z.cpu().numpy()), c.cpu().numpy()
