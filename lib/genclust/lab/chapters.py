@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..datasets import names
-from .experiments import unknown
+from .experiments import make_specs, unknown
 from .files import project_root
+from .methods import METHODS
+from .provenance import library_digest
+from .records import Record, RecordStore
+from .runner import run_all
+from .specs import Spec
 
 DatasetName = Literal[tuple(names())]
 
@@ -87,6 +92,32 @@ def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> BaseModel
     shell = {"In", "Out", "exit", "quit", "get_ipython", "open", "notebook_parameters"}
     given = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in shell}
     return check_parameters(chapter, given)
+
+
+def live(params: VadeParameters, methods: Sequence[str]) -> dict[str, Record]:
+    """The records of a chapter's live runs, by method: made now, with a progress bar, or found from an
+    earlier execution with the same parameters and the same code."""
+    specs = live_specs(params, methods)
+    store = live_store()
+    for spec in specs:
+        record = store.get(spec)
+        if record is not None and record.provenance.library != library_digest(METHODS[spec.method].module):
+            store.path(spec).unlink()  # made by other code
+    return {r.spec.method: r for r in run_all(specs, store, project_root() / "build" / "runs")}
+
+
+def live_specs(params: VadeParameters, methods: Sequence[str]) -> list[Spec]:
+    """What :func:`live` runs: the experiment of the chapter's data set, with its parameters."""
+    overrides = {"n_clusters": params.n_clusters}
+    if params.epochs is not None:
+        overrides["epochs"] = params.epochs
+    return make_specs(f"vade/{params.dataset}", profile=params.profile, methods=methods, seeds=[params.seed],
+                      n_samples=params.n_samples, **overrides)
+
+
+def live_store() -> RecordStore:
+    """Live records stay out of the book's own: ``build/live`` in the checkout."""
+    return RecordStore(project_root() / "build" / "live")
 
 
 def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None = None, *, progress: bool = True) -> Path:

@@ -15,7 +15,6 @@ from .records import Record, RecordStore
 from .specs import Spec
 
 RANGES = {"percent": (0.0, 100.0), "seconds": (0.0, math.inf), "count": (0.0, math.inf)}
-# The better way of a claim's quantity; a percentage is a score here.
 Verdict = Literal["reproduced", "exceeded", "not reproduced", "at reduced scale", "quoted", "context", "not run"]
 VERDICTS: tuple[str, ...] = ("reproduced", "exceeded", "not reproduced", "at reduced scale", "not run", "quoted", "context")
 TOLERANCE = {"percent": 2.0}  # percentage points; the protocol page says why
@@ -90,6 +89,10 @@ class Claim(_Strict):
             raise ValueError("needs answered_by, or not_run with the reason")
         if self.kind == "order" and self.answered_by and not self.answered_by.against:
             raise ValueError("an order claim needs answered_by.against")
+        if self.kind == "property" and self.answered_by:
+            from .properties import PROPERTIES
+            if self.answered_by.metric not in PROPERTIES:
+                raise ValueError(f"no property {self.answered_by.metric!r}; there are {', '.join(PROPERTIES)}")
         return self
 
 
@@ -149,6 +152,8 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     if not records:
         return Answer(claim=claim, verdict="not run", reason="no record yet")
     scale = shortfall(records)
+    if claim.kind == "property":
+        return _property(claim, store, records, scale)
     if claim.kind == "order":
         others = store.find(experiment=by.experiment, method=by.against, profile="paper")
         return _order(claim, records, others, scale)
@@ -162,9 +167,23 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     if scale:
         return Answer(verdict="at reduced scale", reason=scale, **found)
     tolerance = claim.tolerance if claim.tolerance is not None else TOLERANCE.get(claim.unit, 0.0)
-    if abs(measured - claim.value) <= tolerance or (low is not None and low <= claim.value <= high):
+    found["reason"] = f"tolerance {tolerance:g}"
+    if abs(measured - claim.value) <= tolerance or (by.reduce == "mean" and low is not None and low <= claim.value <= high):
         return Answer(verdict="reproduced", **found)
     return Answer(verdict="exceeded" if measured > claim.value else "not reproduced", **found)
+
+
+def _property(claim: Claim, store: RecordStore, records: list[Record], scale: str) -> Answer:
+    """The named check, on the run with the best objective."""
+    from ..datasets import load
+    from .properties import PROPERTIES
+    record = max(records, key=lambda r: r.objective)
+    data = load(record.spec.dataset, n_samples=record.spec.n_samples)
+    holds, reason = PROPERTIES[claim.answered_by.metric](record, store.arrays(record), data)
+    found = dict(claim=claim, records=[record], scale=scale)
+    if scale:
+        return Answer(verdict="at reduced scale", reason=f"{reason}; {scale}", **found)
+    return Answer(verdict="reproduced" if holds else "not reproduced", reason=reason, **found)
 
 
 def _order(claim: Claim, records: list[Record], others: list[Record], scale: str) -> Answer:

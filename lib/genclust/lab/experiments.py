@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from ..datasets import names
+from ..datasets import DATASETS, names
 from .specs import Profile, Spec
 
 PROFILES = get_args(Profile)
@@ -63,6 +63,11 @@ EXPERIMENTS = {f"vade/{d}": _vade(d, _CLASSES.get(d, 10), "Table 2, and Figures 
 EXPERIMENTS |= {f"vade/mnist-k{k}": _vade("mnist", k, f"Figure 5, K = {k}", ["vade", "vade-umap"]) for k in (7, 14)}
 
 
+def _subset(dataset: str, n_samples: int | None) -> int | None:
+    """None where a subset would be the whole set or more."""
+    return None if n_samples is None or n_samples >= DATASETS[dataset].n else n_samples
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     """An error that names near matches first and everything that is accepted after them."""
     known = sorted(known)
@@ -96,5 +101,5 @@ def make_specs(experiment: str, *, profile: str = "quick", methods: Iterable[str
         for m in having:
             params[m][key] = value
     return [Spec(paper=e.paper, experiment=experiment, method=m, dataset=e.dataset, profile=profile, seed=seed,
-                 n_samples=n_samples or change.get("n_samples"), params=params[m])
+                 n_samples=_subset(e.dataset, n_samples or change.get("n_samples")), params=params[m])
             for m in chosen for seed in seeds]

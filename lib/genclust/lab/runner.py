@@ -58,13 +58,14 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
     checkpoint = work / f"{spec.stem}.safetensors"
     method = METHODS[spec.method]
     data = load(spec.dataset, n_samples=spec.n_samples)
+    pretrained = work / "pretrained" / library_digest("autoencoder")
     follow = Follower(method, data.X, data.y, spec, progress, clock)
 
     def fit():
         estimator = method.make(spec.seed, **spec.params)
         follow.estimator = estimator
         return estimator.fit(data.X, **method.fit_options(callback=follow, checkpoint=checkpoint,
-                                                              cache=work / "pretrained"))
+                                                              cache=pretrained))
 
     try:
         estimator = fit()
