@@ -200,20 +200,21 @@ class Trainer:
         Whoever comes first trains, holding a lock; the others wait and take the result, the random
         generator and the history over, so that the outcome does not depend on who was first.
         """
-        if self.shared is None or self._resume is not None or self.max_steps is not None:
+        if self.shared is None or self.max_steps is not None:
             train()
             return
         self.shared.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.shared}.lock"):
-            if not self.shared.exists():
-                train()
+            if self._resume is None and self.shared.exists():
+                tensors, meta = read_tensors(self.shared)
+                self.generator.set_state(tensors.pop("generator"))
+                parts.load_state_dict(tensors)
+                self.history[:] = meta["history"]
+                return
+            train()
+            if self._resume is None and not self.shared.exists():  # else this fit is resumed from a later phase
                 write_tensors(self.shared, {**parts.state_dict(), "generator": self.generator.get_state()},
                               {"history": self.history})
-                return
-            tensors, meta = read_tensors(self.shared)
-        self.generator.set_state(tensors.pop("generator"))
-        parts.load_state_dict(tensors)
-        self.history[:] = meta["history"]
 
     def finish(self) -> None:
         """Marks the fit as complete, so that fitting again from this checkpoint does no work."""

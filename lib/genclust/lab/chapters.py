@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,7 +138,8 @@ def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None 
         done = Path(scratch) / source.name
         try:
             papermill.execute_notebook(source, done, parameters=dict(given), kernel_name="python3", cwd=root,
-                                       progress_bar=progress, request_save_on_cell_execute=False)
+                                       progress_bar=progress, request_save_on_cell_execute=False,
+                                       stderr_file=sys.stderr if progress and sys.stderr.isatty() else None)
         finally:  # a failed notebook is worth keeping too, under a name that nothing mistakes for a result
             if done.exists():
                 shutil.copyfile(done, output.with_suffix(".failed.ipynb"))

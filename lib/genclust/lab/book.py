@@ -1,0 +1,146 @@
+"""The book: execute the chapters that changed, fill in the generated parts, render, and check the result."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+from .chapters import CHAPTERS, execute_chapter
+from .files import sha256, write_atomic
+from .pages import datasets_table, ledger_page, overview
+from .provenance import LIBRARY
+
+
+def build(root: Path, profile: str = "quick") -> Path:
+    """The rendered book's first page. Chapters, and the HTML, are made again only where their sources changed.
+
+    RuntimeError where a page is missing or has a broken link; the error of the cell where a chapter fails.
+    """
+    for name, chapter in CHAPTERS.items():
+        output = root / "build" / "chapters" / f"{chapter.notebook}.ipynb"
+        stamp = output.with_suffix(".stamp")
+        now = digest_of(chapter_sources(root, chapter), profile)
+        if output.exists() and stamp.exists() and stamp.read_text() == now:
+            print(f"{chapter.notebook}: unchanged")
+            continue
+        print(f"{chapter.notebook}: executing in the {profile} profile", flush=True)
+        began = time.monotonic()
+        execute_chapter(name, {} if profile == "quick" else {"profile": profile}, output)
+        write_atomic(stamp, now)
+        print(f"{chapter.notebook}: {time.monotonic() - began:.0f} s")
+    site, html = root / "build" / "site", root / "build" / "html"
+    stamp = root / "build" / "html.stamp"
+    now = digest_of([*site_sources(root), *(root / "build" / "chapters").glob("*.stamp")])
+    if not (stamp.exists() and stamp.read_text() == now and (html / "index.html").exists()):
+        stage(root, site)
+        render(site, html)
+        check(site, html)
+        write_atomic(stamp, now)
+    return html / "index.html"
+
+
+def chapter_sources(root: Path, chapter) -> list[Path]:
+    """The files that a chapter's page depends on."""
+    return [root / "notebooks" / f"{chapter.notebook}.ipynb", *sorted(LIBRARY.rglob("*.py")),
+            root / "book" / "claims" / f"{chapter.paper}.yml", *sorted((root / "book" / "records" / chapter.paper).glob("*"))]
+
+
+def site_sources(root: Path) -> list[Path]:
+    """The files that the rendered pages depend on, besides the executed chapters."""
+    return [root / "_config.yml", root / "_toc.yml", *sorted(p for p in (root / "book").rglob("*") if p.is_file()),
+            *sorted((root / "_static").glob("*")), *sorted(LIBRARY.rglob("*.py"))]
+
+
+def digest_of(paths: list[Path], *words: str) -> str:
+    """One digest of the contents of files, and of some words."""
+    return sha256(json.dumps([*words, *((str(p), sha256(p)) for p in paths)]))
+
+
+def stage(root: Path, site: Path) -> None:
+    """A copy of the book's sources with the generated parts filled in and the executed notebooks in place."""
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.copytree(root / "book", site / "book", ignore=shutil.ignore_patterns("records", "claims"))
+    if (root / "_static").is_dir():
+        shutil.copytree(root / "_static", site / "_static")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copyfile(root / name, site / name)
+    (site / "notebooks").mkdir()
+    for chapter in CHAPTERS.values():
+        shutil.copyfile(root / "build" / "chapters" / f"{chapter.notebook}.ipynb", site / "notebooks" / f"{chapter.notebook}.ipynb")
+    generated = {
+        "overview": lambda: overview(root, site / "book" / "verdicts.svg"),
+        "datasets": datasets_table,
+        "ledger": lambda: ledger_page(root),
+    }
+    for page in (site / "book").glob("*.md"):
+        text = page.read_text()
+        filled = re.sub(r"<!-- generated: (\w+) -->", lambda m: generated[m[1]](), text)
+        if filled != text:
+            page.write_text(filled)
+
+
+def render(site: Path, html: Path) -> None:
+    """Runs Jupyter Book; RuntimeError with its output where it fails or warns."""
+    shutil.rmtree(site / "_build", ignore_errors=True)
+    done = subprocess.run([sys.executable, "-m", "jupyter_book", "build", str(site), "-W", "--keep-going", "-q"],
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"jupyter-book failed with exit code {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(site / "_build" / "html", html)
+
+
+def pages_of(toc: Path) -> list[str]:
+    """The pages that a table of contents names, root first."""
+    def walk(node) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key in ("root", "file"):
+                if key in node:
+                    yield node[key]
+            for key in ("parts", "chapters", "sections"):
+                for child in node.get(key, []):
+                    yield from walk(child)
+    return list(walk(yaml.safe_load(toc.read_text())))
+
+
+def check(site: Path, html: Path) -> None:
+    """RuntimeError that lists every missing page, broken local link or image, and script or image from the network."""
+    wrong = [f"page {page} is not in the HTML" for page in pages_of(site / "_toc.yml") if not (html / f"{page}.html").exists()]
+    for page in sorted(html.rglob("*.html")):
+        links = _Links()
+        links.feed(page.read_text())
+        for tag, url in links.found:
+            parts = urlsplit(url)
+            if parts.scheme in ("http", "https") or url.startswith("//"):
+                if tag != "a":
+                    wrong.append(f"{page.relative_to(html)}: <{tag}> needs the network: {url}")
+            elif not parts.scheme and parts.path and not (page.parent / unquote(parts.path)).exists():
+                wrong.append(f"{page.relative_to(html)}: <{tag}> points to {url}, which is not there")
+    if wrong:
+        raise RuntimeError("the rendered book is not whole:\n" + "\n".join(f"  {line}" for line in wrong))
+
+
+class _Links(HTMLParser):
+    """Collects what a page points to."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        url = given.get("src") or (given.get("href") if tag in ("a", "link") else None)
+        if tag == "link" and given.get("rel") in ("canonical", "search"):
+            return
+        if url:
+            self.found.append((tag, url))

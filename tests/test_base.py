@@ -1,0 +1,485 @@
+"""Seeds, precision, checkpoints: what a fit promises whatever the method."""
+
+import functools
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from sklearn.datasets import make_blobs
+
+import genclust
+from genclust import Autoencoder, VaDE, base
+from genclust.base import CheckpointError, MixedAdam, exponential_decay, resolve_device, resolve_precision
+
+SETTINGS = dict(n_clusters=3, latent_dim=2, hidden=[24, 16], batch_size=32, layer_epochs=3, pretrain_epochs=4,
+                epochs=4, n_init=1, random_state=0, device="cpu", precision="float32")
+
+
+def data():
+    X, _ = make_blobs(100, n_features=20, centers=3, random_state=0)
+    return ((X - X.min()) / np.ptp(X)).astype(np.float32)
+
+
+X = data()
+
+
+def vade(**changes):
+    return VaDE(**SETTINGS | changes)
+
+
+def assert_same_fit(one, other):
+    """Every number that a fit leaves behind, bit for bit (but the seconds)."""
+    assert one.objective_ == other.objective_
+    for name in ("labels_", "weights_", "means_", "covariances_"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    theirs = other.module_.state_dict()
+    for name, tensor in one.module_.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+    assert timeless(one.history_) == timeless(other.history_)
+
+
+def timeless(history):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+# -- seeds and labels --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_seed_gives_one_fit(precision, monkeypatch):
+    monkeypatch.setattr(base, "LOWERED", 100)
+    one = vade(precision=precision).fit(X)
+    assert_same_fit(one, vade(precision=precision).fit(X))
+    other = vade(precision=precision, random_state=1).fit(X)
+    assert not np.array_equal(one.means_, other.means_) and one.objective_ != other.objective_
+
+
+def test_refitting_starts_over():
+    model = vade().fit(X)
+    assert_same_fit(model.fit(X), vade().fit(X))
+
+
+def test_global_generators_are_left_alone():
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    vade().fit(X).sample(5)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert np.array_equal(states[1], np.random.get_state()[1])
+    assert states[2] == random.getstate()
+
+
+def test_global_generators_are_not_looked_at():
+    torch.manual_seed(1), np.random.seed(1)
+    one = vade().fit(X)
+    torch.manual_seed(2), np.random.seed(2)
+    assert_same_fit(one, vade().fit(X))
+
+
+@pytest.mark.parametrize("y", [np.arange(100), ["a"] * 100, np.full(100, np.nan), object(), [1, 2]],
+                         ids=["numbers", "strings", "nan", "object", "too few"])
+def test_labels_never_enter(y):
+    assert_same_fit(vade().fit(X), vade().fit(X, y))
+
+
+# -- device and precision ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capabilities, expected", [
+    ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+    ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+    ({"avx512_bf16": False, "amx_bf16": False, "avx2": True}, torch.float32),
+    ({}, torch.float32),
+])
+def test_auto_precision_asks_the_processor(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert resolve_precision("auto", torch.device("cpu")) is expected
+    assert resolve_precision("float32", torch.device("cpu")) is torch.float32
+    assert resolve_precision("bfloat16", torch.device("cpu")) is torch.bfloat16
+
+
+def test_auto_precision_without_capabilities_is_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert resolve_precision("auto", torch.device("cpu")) is torch.float32
+
+
+def test_auto_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == torch.device("cuda")
+
+
+def test_bfloat16_training_is_close_to_float32(monkeypatch):
+    monkeypatch.setattr(base, "LOWERED", 100)  # every matrix of these small layers
+    low, high = (vade(precision=p).fit(X, max_steps=6).step_losses_ for p in ("bfloat16", "float32"))
+    assert low.keys() == high.keys()
+    for phase in low:
+        assert low[phase] != high[phase]  # or bfloat16 did nothing
+        # 8 bits of mantissa are 0.4 % a product; a loss is a sum of many, six steps on
+        np.testing.assert_allclose(low[phase], high[phase], rtol=0.02, err_msg=phase)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_steps": 2}])
+def test_parameters_are_float32_after_a_fit(options, monkeypatch):
+    monkeypatch.setattr(base, "LOWERED", 100)
+    model = vade(precision="bfloat16").fit(X, **options)
+    assert model.precision_ == "bfloat16"
+    assert {p.dtype for p in model.module_.parameters()} == {torch.float32}
+    assert model.transform(X).dtype == np.float32
+
+
+def parameters(*shapes):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+
+
+def test_mixed_adam_in_float32_is_adam():
+    ours, theirs = parameters((150, 100), (7,)), parameters((150, 100), (7,))
+    mixed = MixedAdam(ours, torch.float32, eps=1e-4)
+    adam = torch.optim.Adam(theirs, lr=1.0, eps=1e-4, fused=True)
+    generator = torch.Generator().manual_seed(1)
+    for rate in (0.01, 0.002):
+        mixed.lower(rate)
+        adam.param_groups[0]["lr"] = rate
+        for _ in range(3):
+            for p, q in zip(ours, theirs):
+                p.grad = torch.randn(p.shape, generator=generator)
+                q.grad = p.grad.clone()
+            mixed.step()
+            adam.step()
+            assert all(p.grad is None for p in ours)
+        mixed.restore()
+    for p, q in zip(ours, theirs):
+        assert torch.equal(p, q)
+
+
+def test_mixed_adam_keeps_what_bfloat16_would_lose():
+    matrix, bias = parameters((150, 100), (7,))
+    start = matrix.detach().clone()
+    mixed = MixedAdam([matrix, bias], torch.bfloat16, eps=1e-8)
+    mixed.lower(1e-5)
+    assert matrix.dtype == torch.bfloat16 and bias.dtype == torch.float32
+    for _ in range(20):
+        matrix.grad, bias.grad = torch.ones_like(matrix), torch.ones_like(bias)
+        mixed.step()
+        assert matrix.dtype == torch.bfloat16
+    mixed.restore()
+    assert matrix.dtype == torch.float32
+    # twenty steps of 1e-5 against a constant gradient; one alone is far below bfloat16's 0.4 %
+    np.testing.assert_allclose((start - matrix.detach()), 2e-4, rtol=0.01)
+
+
+def test_exponential_decay():
+    rate = exponential_decay(0.002, 0.9, 10, 0.0002)
+    assert [rate(e) for e in (0, 9, 10, 20)] == pytest.approx([0.002, 0.002, 0.0018, 0.00162])
+    assert rate(10_000) == 0.0002
+    assert exponential_decay(0.1)(500) == 0.1
+
+
+# -- callbacks and replays ---------------------------------------------------------------------
+
+
+def test_callback_sees_every_epoch_and_may_add_to_history():
+    seen = []
+
+    def callback(estimator, phase, epoch, logs):
+        seen.append((phase, epoch))
+        logs["mine"] = len(seen)
+        estimator.transform(X)  # usable between epochs
+
+    model = vade()
+    model.n_features_in_ = 20
+    model.fit(X, callback=callback)
+    layers = [(f"layer {i}", e) for i in (1, 2, 3) for e in (1, 2, 3)]
+    assert seen == layers + [(p, e) for p in ("autoencoder", "vade") for e in (1, 2, 3, 4)]
+    assert [row["mine"] for row in model.history_] == list(range(1, 18))
+    assert_same_fit_but_mine(model, vade().fit(X))
+
+
+def assert_same_fit_but_mine(one, other):
+    for row in one.history_:
+        row.pop("mine")
+    assert_same_fit(one, other)
+
+
+def test_callback_may_add_numpy_numbers_to_a_checkpointed_fit(tmp_path):
+    def callback(estimator, phase, epoch, logs):
+        logs |= {"single": np.float32(0.5), "whole": np.int64(epoch)}
+
+    model = vade(epochs=1).fit(X, callback=callback, checkpoint=tmp_path / "fit.safetensors")
+    assert model.history_[-1]["single"] == 0.5
+
+
+def test_max_steps_replays_the_first_steps_of_each_phase():
+    model = vade().fit(X, max_steps=2)
+    assert {phase: len(losses) for phase, losses in model.step_losses_.items()} == dict.fromkeys(
+        ["layer 1", "layer 2", "layer 3", "autoencoder", "vade"], 2)
+    assert model.step_losses_ == vade().fit(X, max_steps=2).step_losses_
+    full = vade().fit(X).history_[0]["loss"]  # an epoch of three steps, which begins with these two
+    three = vade().fit(X, max_steps=3).step_losses_["layer 1"]
+    assert three[:2] == model.step_losses_["layer 1"] and np.mean(three) == pytest.approx(full, rel=1e-6)
+
+
+# -- pretrained layers in common ---------------------------------------------------------------
+
+
+def test_cache_does_not_change_a_fit(tmp_path):
+    plain = vade().fit(X)
+    phases = []
+    assert_same_fit(plain, vade().fit(X, cache=tmp_path))
+    again = vade().fit(X, cache=tmp_path, callback=lambda est, phase, epoch, logs: phases.append(phase))
+    assert_same_fit(plain, again)
+    assert set(phases) == {"vade"}
+
+
+def test_autoencoder_and_vade_share_layers(tmp_path):
+    shared = {k: v for k, v in SETTINGS.items() if k not in ("n_clusters", "epochs", "n_init")}
+    codes = Autoencoder(**shared).fit(X).transform(X)
+    start = vade(epochs=0).fit(X, cache=tmp_path)
+    phases = []
+    cached = Autoencoder(**shared).fit(X, cache=tmp_path, callback=lambda *a: phases.append(a))
+    assert phases == []
+    assert np.array_equal(codes, cached.transform(X)) and np.array_equal(codes, start.transform(X))
+
+
+@pytest.mark.parametrize("change", [{"random_state": 1}, {"corruption": 0.1}, {"layer_epochs": 2}])
+def test_cache_tells_pretrainings_apart(change, tmp_path):
+    vade().fit(X, cache=tmp_path)
+    assert_same_fit(vade(**change).fit(X, cache=tmp_path), vade(**change).fit(X))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    vade(epochs=1, init="kmeans").fit(X, cache=tmp_path)  # what comes after does not matter
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+# -- checkpoints -------------------------------------------------------------------------------
+
+KILLED = """
+import functools, json, os, signal, sys
+import torch
+torch.set_num_threads(1)
+from genclust import VaDE, base
+
+settings, where, save_every, checkpoint, data = json.loads(sys.argv[1])
+import numpy as np
+base.LOWERED = 100
+if save_every is not None:
+    base.Trainer = functools.partial(base.Trainer, save_every=save_every)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def callback(estimator, phase, epoch, logs):
+    if [phase, epoch] == where:
+        die()
+
+
+if where[0] == "write":  # in the middle of a save: the file is there under its temporary name only
+    replace, left = os.replace, [where[1]]
+
+    def dying(*paths):
+        left[0] -= 1
+        die() if left[0] == 0 else replace(*paths)
+    os.replace = dying
+
+VaDE(**settings).fit(np.load(data), checkpoint=checkpoint, callback=callback)
+print("the fit was not killed")
+"""
+# name: settings, where it is killed, save_every, the state that survives, the first epoch of the resumed fit.
+# The callback runs before an epoch is saved, so the epoch that is killed is lost.
+KILLS = {
+    "layer 2": ({}, ("layer 2", 3), 0.0, ("layer 2", 2), ("layer 2", 3)),
+    "autoencoder": ({}, ("autoencoder", 2), 0.0, ("autoencoder", 1), ("autoencoder", 2)),
+    "vade": ({}, ("vade", 3), 0.0, ("vade", 2), ("vade", 3)),
+    "vade's first epoch": ({}, ("vade", 1), 0.0, ("mixture", 0), ("vade", 1)),
+    "vade in bfloat16": ({"precision": "bfloat16"}, ("vade", 4), 0.0, ("vade", 3), ("vade", 4)),
+    "phase ends saved only": ({}, ("autoencoder", 3), None, ("layer 3", 3), ("autoencoder", 1)),
+    "while saving": ({}, ("write", 12), 0.0, ("autoencoder", 2), ("autoencoder", 3)),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Runs every fit of KILLS in a process of its own, all at once; the checkpoints they leave."""
+    folder = tmp_path_factory.mktemp("killed")
+    np.save(folder / "data.npy", X)
+    environment = os.environ | {"PYTHONPATH": str(Path(genclust.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    running, files = [], {}
+    for i, (name, (changes, where, save_every, *_)) in enumerate(KILLS.items()):
+        files[name] = folder / str(i) / "fit.safetensors"
+        task = [SETTINGS | changes, where, save_every, str(files[name]), str(folder / "data.npy")]
+        running.append((name, subprocess.Popen([sys.executable, "-c", KILLED, json.dumps(task)], env=environment,
+                                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)))
+    for name, process in running:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, (name, out, err)
+    return files
+
+
+@pytest.mark.parametrize("name", KILLS)
+def test_killed_fit_resumes_bit_for_bit(name, killed, monkeypatch):
+    monkeypatch.setattr(base, "LOWERED", 100)
+    changes, where, _, survives, first = KILLS[name]
+    with safe_open(killed[name], "pt") as file:
+        meta = json.loads(file.metadata()["meta"])
+    assert (meta["phase"], meta["epoch"]) == survives
+    seen = []
+    resumed = vade(**changes).fit(X, checkpoint=killed[name], callback=lambda est, *at: seen.append(at[:2]))
+    assert seen[0] == first  # it did go on, and not start over
+    assert_same_fit(resumed, vade(**changes).fit(X))
+
+
+@pytest.fixture
+def save_always(monkeypatch):
+    monkeypatch.setattr(base, "Trainer", functools.partial(base.Trainer, save_every=0.0))
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(*where):
+    """A callback that interrupts the fit, and after it the epochs that were seen."""
+    def callback(estimator, phase, epoch, logs):
+        callback.seen.append((phase, epoch))
+        if (phase, epoch) == where:
+            raise Stop
+    callback.seen = []
+    return callback
+
+
+@pytest.fixture
+def interrupted(tmp_path, save_always):
+    """The checkpoint of a fit that stopped in its third epoch of "vade"."""
+    path = tmp_path / "fit.safetensors"
+    with pytest.raises(Stop):
+        vade().fit(X, checkpoint=path, callback=stop_at("vade", 3))
+    return path
+
+
+def test_interrupted_fit_can_be_taken_up_by_the_same_estimator(interrupted):
+    model = vade()
+    with pytest.raises(Stop):
+        model.fit(X, checkpoint=interrupted, callback=stop_at("vade", 4))
+    assert_same_fit(model.fit(X, checkpoint=interrupted), vade().fit(X))
+
+
+def test_restarts_resume_one_by_one(tmp_path, save_always):
+    options = dict(n_restarts=3, pretraining=None)
+    path, calls = tmp_path / "fit.safetensors", []
+
+    def callback(estimator, phase, epoch, logs):
+        calls.append(epoch)
+        if len(calls) == 7:  # the second restart's third epoch of four
+            raise Stop
+
+    with pytest.raises(Stop):
+        vade(**options).fit(X, checkpoint=path, callback=callback)
+    assert sorted(os.listdir(tmp_path)) == ["fit.1.safetensors", "fit.safetensors"]
+    last = stop_at()
+    resumed = vade(**options).fit(X, checkpoint=path, callback=last)
+    assert last.seen == [("vade", e) for e in (3, 4, 1, 2, 3, 4)]
+    assert_same_fit(resumed, vade(**options).fit(X))
+
+
+def test_checkpoint_does_not_change_a_fit_and_leaves_one_file(tmp_path, save_always):
+    path = tmp_path / "folder" / "fit.safetensors"
+    assert_same_fit(vade().fit(X, checkpoint=path), vade().fit(X))
+    assert os.listdir(path.parent) == ["fit.safetensors"]
+
+
+def test_finished_fit_is_read_and_not_repeated(tmp_path):
+    path = tmp_path / "fit.safetensors"
+    first = vade().fit(X, checkpoint=path)
+    content, callback = path.read_bytes(), stop_at()
+    again = vade().fit(X, checkpoint=str(path), callback=callback)
+    assert callback.seen == [] and path.read_bytes() == content
+    assert_same_fit(again, first)
+    assert [row["seconds"] for row in again.history_] == [row["seconds"] for row in first.history_]
+
+
+def test_failed_save_keeps_the_old_checkpoint(interrupted, monkeypatch):
+    content = interrupted.read_bytes()
+
+    def full(*args, **kwargs):
+        Path(args[1]).write_bytes(b"half a file")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(base, "save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        vade().fit(X, checkpoint=interrupted)
+    assert interrupted.read_bytes() == content and os.listdir(interrupted.parent) == [interrupted.name]
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, 0.5, -1])
+def test_truncated_checkpoint_is_named(keep, interrupted):
+    content = interrupted.read_bytes()
+    interrupted.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(CheckpointError, match=re.escape(str(interrupted))):
+        vade().fit(X, checkpoint=interrupted)
+
+
+def test_foreign_file_is_not_a_checkpoint(tmp_path):
+    path = tmp_path / "fit.safetensors"
+    path.write_text("labels of something else, in no format at all")
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        vade().fit(X, checkpoint=path)
+    base.save_file({"x": torch.zeros(2)}, path)  # safetensors, but without our metadata
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        vade().fit(X, checkpoint=path)
+
+
+@pytest.mark.parametrize("change", [{"random_state": 1}, {"epochs": 5}, {"init": "kmeans"}, {"learning_rate": 0.001},
+                                    {"hidden": [24, 17]}, {"precision": "bfloat16"}, {"n_clusters": 2}])
+def test_checkpoint_of_other_parameters_is_refused(change, interrupted):
+    content = interrupted.read_bytes()
+    with pytest.raises(CheckpointError, match=re.escape(str(interrupted)) + ".*other parameters or data"):
+        vade(**change).fit(X, checkpoint=interrupted)
+    assert interrupted.read_bytes() == content
+
+
+def test_checkpoint_of_other_data_or_estimator_is_refused(interrupted):
+    changed = X.copy()
+    changed[50, 3] += 1e-6
+    with pytest.raises(CheckpointError, match="other parameters or data"):
+        vade().fit(changed, checkpoint=interrupted)
+    with pytest.raises(CheckpointError, match="other parameters or data"):
+        Autoencoder(latent_dim=2, hidden=[24, 16], random_state=0).fit(X, checkpoint=interrupted)
+
+
+def test_checkpoint_takes_parameters_that_change_nothing(interrupted):
+    callback = stop_at()
+    model = vade(hidden=(24, 16), device="auto" if not torch.cuda.is_available() else "cpu")
+    assert_same_fit(model.fit(X, checkpoint=interrupted, callback=callback), vade().fit(X))
+    assert callback.seen == [("vade", 3), ("vade", 4)]
+
+
+def test_checkpoint_of_numpy_parameters(tmp_path):
+    numbers = dict(latent_dim=np.int64(2), hidden=np.array([24, 16]), learning_rate=np.float32(0.002), epochs=1)
+    model = vade(**numbers).fit(X, checkpoint=tmp_path / "fit.safetensors")
+    assert np.isfinite(model.objective_)
+
+
+def test_checkpoints_are_plain_tensors(interrupted):
+    with safe_open(interrupted, "pt") as file:
+        names, meta = set(file.keys()), json.loads(file.metadata()["meta"])
+    assert {"generator", "module.mixture.means", "optimizer.0.exp_avg"} <= names
+    assert meta["phase"] == "vade" and meta["epoch"] == 2 and len(meta["history"]) == 3 * 3 + 4 + 2
+
+
+def test_library_never_unpickles():
+    """Loading a pickle runs whatever code is in it: no module may."""
+    forbidden = re.compile(r"^\s*(import|from)\s+(c?pickle|dill|joblib|shelve)\b|\bpickle\.loads?\b|\btorch\.load\b"
+                           r"|allow_pickle\s*=\s*True|\bread_pickle\b|weights_only\s*=\s*False", re.MULTILINE)
+    files = sorted(Path(genclust.__file__).parent.rglob("*.py"))
+    assert len(files) > 5
+    assert [str(f) for f in files if forbidden.search(f.read_text(encoding="utf-8"))] == []

@@ -1,0 +1,171 @@
+"""The mixture against SciPy and scikit-learn, and the ways to start it on codes."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+from sklearn.datasets import make_blobs
+from sklearn.mixture import GaussianMixture
+
+from genclust.metrics import accuracy
+from genclust.mixture import TrainableMixture, initial_responsibilities
+
+
+def random_mixture(n_clusters=4, dim=3, offset=0.0, seed=0):
+    """A mixture, and its parameters as float64 arrays."""
+    rng = np.random.default_rng(seed)
+    mixture = TrainableMixture(n_clusters, dim)
+    with torch.no_grad():
+        mixture.logits.copy_(torch.from_numpy(rng.normal(size=n_clusters) + 3))
+        mixture.means.copy_(torch.from_numpy(offset + 2 * rng.normal(size=(n_clusters, dim))))
+        mixture.log_vars.copy_(torch.from_numpy(rng.normal(size=(n_clusters, dim))))
+    logits, means, log_vars = (p.detach().double().numpy() for p in mixture.parameters())
+    return mixture, np.exp(logits - logsumexp(logits)), means, np.exp(log_vars)
+
+
+@pytest.mark.parametrize("offset", [0.0, 50.0, -1000.0])
+def test_densities_are_scipys(offset):
+    mixture, weights, means, variances = random_mixture(offset=offset)
+    z = torch.from_numpy(offset + 3 * np.random.default_rng(1).normal(size=(60, 3))).float()
+    components = np.stack([multivariate_normal(m, np.diag(v)).logpdf(z.double().numpy())
+                           for m, v in zip(means, variances)], 1)
+    joint = components + np.log(weights)
+    # float32 quadratic forms of up to some 100 nats: relative 1e-6, after the centre is taken off
+    close = dict(rtol=2e-6, atol=2e-5)
+    if abs(offset) > 100:
+        close = dict(rtol=2e-5, atol=1e-3)  # z itself is only known to 6e-5 here
+    with torch.no_grad():
+        np.testing.assert_allclose(mixture.log_weights.exp(), weights, rtol=1e-5)
+        np.testing.assert_allclose(mixture.log_prob_components(z), components, **close)
+        np.testing.assert_allclose(mixture.log_joint(z), joint, **close)
+        np.testing.assert_allclose(mixture.log_prob(z), logsumexp(joint, axis=1), **close)
+        responsibilities = mixture.log_responsibilities(z).exp()
+    np.testing.assert_allclose(responsibilities, np.exp(joint - logsumexp(joint, axis=1, keepdims=True)), atol=1e-3
+                               if abs(offset) > 100 else 2e-5)
+    np.testing.assert_allclose(responsibilities.sum(1), 1, atol=1e-6)
+
+
+def test_density_gradients_are_those_of_torchs_mixture():
+    mixture, *_ = random_mixture()
+    z = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    inputs = [z, *mixture.parameters()]
+    ours = torch.autograd.grad(mixture.log_prob(z).sum(), inputs)
+    reference = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=mixture.logits),
+        torch.distributions.Independent(
+            torch.distributions.Normal(mixture.means, (0.5 * mixture.log_vars).exp()), 1))
+    theirs = torch.autograd.grad(reference.log_prob(z).sum(), inputs)
+    for one, other in zip(ours, theirs):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)  # float32 sums over 20 rows
+
+
+def test_maximise_is_scikit_learns_m_step():
+    rng = np.random.default_rng(0)
+    z = torch.from_numpy(rng.normal(size=(200, 3)) * [1, 5, 0.1] + [0, 40, -3]).float()
+    r = torch.from_numpy(rng.dirichlet([0.5] * 4, 200)).float()
+    reference = GaussianMixture(4, covariance_type="diag", reg_covar=1e-6)
+    reference._initialize(z.double().numpy(), r.double().numpy())
+    mixture = TrainableMixture(4, 3)
+    mixture.maximise(z, r)
+    with torch.no_grad():  # float32 holds the results to 6e-8 of their size
+        np.testing.assert_allclose(mixture.log_weights.exp(), reference.weights_ / reference.weights_.sum(), rtol=1e-5)
+        np.testing.assert_allclose(mixture.means, reference.means_, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(mixture.log_vars.exp(), reference.covariances_, rtol=1e-5)
+
+
+def test_maximise_by_hand():
+    mixture = TrainableMixture(2, 1)
+    mixture.maximise(torch.tensor([[0.0], [4.0], [10.0]]), torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]))
+    # masses 1.5, 1.5; means (0 + 2) / 1.5 and (2 + 10) / 1.5; variances 8 / 1.5 - (4/3)^2 and 108 / 1.5 - 64
+    np.testing.assert_allclose(mixture.log_weights.exp().detach(), [0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(mixture.means.detach()[:, 0], [4 / 3, 8], rtol=1e-6)
+    np.testing.assert_allclose(mixture.log_vars.exp().detach()[:, 0], [32 / 9, 8], rtol=1e-5)
+
+
+def test_maximise_keeps_degenerate_components_proper():
+    mixture = TrainableMixture(3, 2)
+    r = torch.tensor([[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])  # identical points; one point; none at all
+    mixture.maximise(torch.tensor([[5.0, 5.0], [5.0, 5.0], [1.0, 2.0]]), r, floor=1e-4)
+    np.testing.assert_allclose(mixture.log_vars.exp().detach(), 1e-4, rtol=1e-4)
+    assert torch.isfinite(mixture.log_prob(torch.zeros(1, 2))).all()
+    assert mixture.log_weights.exp()[2] < 1e-9
+
+
+def test_samples_have_the_mixtures_moments():
+    mixture, weights, means, variances = random_mixture()
+    n = 40_000
+    z, c = mixture.sample(n, torch.Generator().manual_seed(0))
+    z, c = z.detach().double().numpy(), c.numpy()
+    counts = np.bincount(c, minlength=4)
+    assert (abs(counts - n * weights) < 5 * np.sqrt(n * weights * (1 - weights))).all()  # five standard errors
+    for k in range(4):
+        mine = z[c == k]
+        assert (abs(mine.mean(0) - means[k]) < 5 * np.sqrt(variances[k] / counts[k])).all()
+        assert (abs(mine.var(0) / variances[k] - 1) < 5 * np.sqrt(2 / counts[k])).all()
+
+
+def test_samples_of_one_cluster():
+    mixture, _, means, variances = random_mixture()
+    z, c = mixture.sample(20_000, torch.Generator().manual_seed(0), cluster=2)
+    assert z.shape == (20_000, 3) and (c == 2).all()
+    z = z.detach().double().numpy()
+    assert (abs(z.mean(0) - means[2]) < 5 * np.sqrt(variances[2] / 20_000)).all()
+    assert (abs(z.var(0) / variances[2] - 1) < 5 * np.sqrt(2 / 20_000)).all()
+
+
+# -- initial_responsibilities ------------------------------------------------------------------
+
+BLOBS, BLOB_OF = make_blobs(120, centers=[[0, 0, 0], [12, 0, 0], [0, 12, 0]], random_state=0)
+BLOBS = BLOBS.astype(np.float32)
+
+
+@pytest.mark.parametrize("init", ["gmm", "gmm-full", "kmeans"])
+def test_init_finds_separated_blobs(init):
+    r = initial_responsibilities(BLOBS, 3, init, n_init=2, random_state=1)
+    assert r.shape == (120, 3) and r.dtype == np.float32
+    np.testing.assert_allclose(r.sum(1), 1, atol=1e-5)
+    assert accuracy(BLOB_OF, r.argmax(1)) == 1
+    assert np.array_equal(r, initial_responsibilities(BLOBS, 3, init, n_init=2, random_state=1))
+
+
+def test_init_umap_finds_separated_blobs_and_repeats_itself():
+    pytest.importorskip("umap")
+    one, two = (initial_responsibilities(BLOBS[:48], 3, "umap", n_init=2, random_state=1) for _ in range(2))
+    assert one.shape == (48, 3) and accuracy(BLOB_OF[:48], one.argmax(1)) == 1
+    assert np.array_equal(one, two)
+
+
+def test_init_random_is_hard_balanced_and_seeded():
+    r = initial_responsibilities(BLOBS, 7, "random", random_state=1)
+    assert set(np.unique(r)) == {0, 1} and (r.sum(1) == 1).all()
+    assert set(r.sum(0)) == {17, 18}  # 120 rows over 7 clusters
+    assert np.array_equal(r, initial_responsibilities(BLOBS, 7, "random", random_state=1))
+    assert not np.array_equal(r, initial_responsibilities(BLOBS, 7, "random", random_state=2))
+    assert accuracy(BLOB_OF, initial_responsibilities(BLOBS, 3, "random").argmax(1)) < 0.6  # knows nothing of X
+
+
+@pytest.mark.parametrize("init", ["gmm", "gmm-full"])
+@pytest.mark.parametrize("scale", [1e-2, 1e4])
+def test_init_does_not_depend_on_the_scale_of_the_codes(init, scale):
+    r = initial_responsibilities(BLOBS * np.float32(scale), 3, init, n_init=2, random_state=1)
+    assert accuracy(BLOB_OF, r.argmax(1)) == 1
+
+
+def test_gmm_init_uses_covariances_as_named():
+    """A cross of two long clusters: full covariances separate its bars, diagonal ones can't."""
+    rng = np.random.default_rng(0)
+    which = np.arange(400) % 2
+    along, across = 10 * rng.normal(size=400), 0.3 * rng.normal(size=400)
+    codes = np.stack([along + across, np.where(which, 1, -1) * (along - across)], 1)
+    right = {init: accuracy(which, initial_responsibilities(codes, 2, init, n_init=10).argmax(1))
+             for init in ("gmm", "gmm-full")}
+    assert right["gmm-full"] > 0.9 and right["gmm"] < 0.7  # the crossing itself is shared
+
+
+def test_init_umap_names_the_extra_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match=r"init='umap' needs umap-learn: pip install 'genclust\[umap\]'"):
+        initial_responsibilities(BLOBS, 3, "umap")
