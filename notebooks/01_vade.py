@@ -41,7 +41,7 @@ n_samples = None  # rows of the live runs; None: as the profile has it
 from genclust.lab.chapters import notebook_parameters
 
 params = notebook_parameters("vade", globals())
-params
+params.model_dump()
 
 # %% tags=["remove-cell"]
 import numpy as np
@@ -110,7 +110,7 @@ terms = {
 # %%
 for name, value in net.elbo_terms(x, noise).items():
     assert torch.allclose(value, terms[name], atol=1e-4), name
-pd.DataFrame({name: value.detach().numpy() for name, value in terms.items()}).round(3)
+plots.table({name: value.detach().numpy() for name, value in terms.items()})
 
 # %% [markdown]
 # **The start.** The mixture that VaDE starts from decides much of what it becomes. The paper pretrains "a stacked
@@ -119,7 +119,7 @@ pd.DataFrame({name: value.detach().numpy() for name, value in terms.items()}).ro
 #
 # - **VaDE**: EM with full covariances on the codes, the most likely of 10 starts. It is the start that AE+GMM's row
 #   describes best; VaDE's own diagonal mixture is then set to the moments of its clusters.
-# - **VaDE, UMAP start**: UMAP {cite}`mcinnes2018` of the same codes, then EM there, as N2D {cite}`n2d` does. The paper
+# - **VaDE, UMAP start**: UMAP {cite}`mcinnes2018` of the same codes, then EM there, as N2D {cite}`mcconville2021` does. The paper
 #   did not have it: our addition.
 #
 # ## Live
@@ -131,11 +131,11 @@ data = load(params.dataset)
 runs = live(params, ["gmm", "ae+gmm", "vade"])
 
 # %% tags=["hide-input"]
-pd.DataFrame([{
+plots.table([{
     "method": METHODS[m].title, "accuracy (%)": round(100 * r.metrics["accuracy"], 2), "NMI": round(r.metrics["nmi"], 3),
     "ARI": round(r.metrics["ari"], 3), "rows": r.spec.n_samples or len(data.y), "epochs": r.spec.params.get("epochs", ""),
     "seconds": round(r.provenance.wall_seconds),
-} for m, r in runs.items()]).set_index("method")
+} for m, r in runs.items()])
 
 # %% [markdown]
 # ## Table 2: clustering accuracy
@@ -156,14 +156,14 @@ for m, cell in PUBLISHED.items():
         "published (%)": f"{cells[cell].value:.2f}" if cell in cells else "",
         "best by objective (%)": f"{scores[chosen]:.2f}" if len(scores) else "not recorded",
         "mean ± sd (%)": f"{scores.mean():.2f} ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else "",
-        "seeds": len(scores),
+        "seeds": str(len(scores)),
         "live (%)": f"{100 * runs[m].metrics['accuracy']:.2f}" if m in runs else "",
     })
 for cell in ("vae+gmm", "ldmgi", "dec"):
     if cell in cells:
         where = "quoted" if cells[cell].kind == "quoted" else "in a later chapter"
         table.append({"method": cells[cell].where.row, "published (%)": f"{cells[cell].value:.2f}", "best by objective (%)": where})
-pd.DataFrame(table).set_index("method").fillna("")
+plots.table(table)
 
 # %% [markdown]
 # **The selection gap.** The ELBO chooses among restarts, because labels may not. What that choice costs in accuracy,
@@ -173,7 +173,7 @@ pd.DataFrame(table).set_index("method").fillna("")
 gap = pd.DataFrame([{"method": METHODS[m].title, "seed": r.spec.seed, "objective": round(r.objective, 3),
                      "accuracy (%)": round(100 * r.metrics["accuracy"], 2)} for m, found in recorded.items() for r in found])
 if len(gap):
-    display(gap.set_index(["method", "seed"]))
+    display(plots.table(gap))
     for m, g in gap.groupby("method", sort=False):
         chosen, most = g.loc[g["objective"].idxmax(), "accuracy (%)"], g["accuracy (%)"].max()
         display(Markdown(f"{m}: the objective takes {chosen:.2f} %, the best seed has {most:.2f} %: "
@@ -271,7 +271,7 @@ for r in recorded["vade"] + recorded["vade-umap"]:
     p = r.provenance
     name = f"{METHODS[r.spec.method].title}, seed {r.spec.seed}: {p.processor}, {p.threads} thread{'s' if p.threads > 1 else ''}, {p.precision}, batch 256"
     times.append({"run": name, "seconds an epoch": round(in_unit(r, "seconds_per_epoch", None), 1), "epochs": r.spec.params["epochs"]})
-pd.DataFrame(times).set_index("run")
+plots.table(times)
 
 # %% [markdown]
 # ## Verdicts
@@ -299,9 +299,9 @@ display(Markdown(ledger_table(answered) if answered else "No recorded run answer
 # ## Provenance
 
 # %% tags=["hide-input"]
-pd.DataFrame([{
+plots.table([{
     "id": r.spec.id, "run": f"{METHODS[r.spec.method].title}, {r.spec.profile}, seed {r.spec.seed}",
     "commit": r.provenance.git_commit[:8] + ("+" if r.provenance.git_dirty else ""), "library": r.provenance.library[:8],
     "data": r.provenance.data[:8], "precision": r.provenance.precision, "torch": r.provenance.torch,
     "minutes": round(r.provenance.wall_seconds / 60, 1), "peak memory (MB)": round(r.provenance.peak_memory_mb),
-} for found in [*recorded.values(), list(runs.values())] for r in found]).set_index("id")
+} for found in [*recorded.values(), list(runs.values())] for r in found])

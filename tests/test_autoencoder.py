@@ -78,11 +78,11 @@ def test_objective_is_the_error_of_the_reconstructions():
 
 def test_linear_autoencoder_reaches_principal_components():
     """Without hidden layers the best squared error is PCA's, and training gets near it."""
-    model = small(hidden=(), likelihood="gaussian", pretrain_epochs=150, pretrain_learning_rate=0.01,
-                  batch_size=80).fit(GAUSSIAN)
+    model = small(hidden=(), likelihood="gaussian", pretrain_epochs=400, pretrain_learning_rate=0.01,
+                  batch_size=160).fit(GAUSSIAN)
     pca = PCA(2).fit(GAUSSIAN)
     best = 0.5 * ((pca.inverse_transform(pca.transform(GAUSSIAN)) - GAUSSIAN) ** 2).sum(1).mean()
-    assert best - 1e-4 < -model.objective_ < 1.05 * best  # never below the optimum; 5 % for Adam's noise
+    assert best - 1e-4 < -model.objective_ < 1.01 * best  # never below the optimum; 1 % short of it
 
 
 def test_stacked_layers_reconstruct_the_layers_below():
@@ -136,7 +136,7 @@ def test_autoencoder_is_not_a_clusterer():
 
 def test_pipeline_clusters_the_codes_and_passes_fit_options_on():
     seen = []
-    pipeline = autoencoder_gmm(3, n_init=3, **SETTINGS | dict(pretrain_epochs=30))
+    pipeline = autoencoder_gmm(3, n_init=3, **SETTINGS | dict(hidden=(32,), layer_epochs=20, pretrain_epochs=60))
     labels = pipeline.fit_predict(GAUSSIAN, autoencoder__callback=lambda est, phase, *_: seen.append(phase))
     assert accuracy(BLOB_OF, labels) > 0.98
     assert set(seen) == {"layer 1", "layer 2", "autoencoder"}

@@ -119,8 +119,9 @@ def test_auto_device(monkeypatch):
 
 def test_bfloat16_training_is_close_to_float32(monkeypatch):
     monkeypatch.setattr(base, "LOWERED", 100)  # every matrix of these small layers
-    low, high = (vade(precision=p).fit(X, max_steps=6).step_losses_ for p in ("bfloat16", "float32"))
-    assert low.keys() == high.keys()
+    low, high = ({"autoencoder": vade(precision=p).fit(X, max_steps=6).step_losses_["autoencoder"],
+                  "vade": vade(precision=p, pretraining=None).fit(X, max_steps=6).step_losses_["vade"]}
+                 for p in ("bfloat16", "float32"))  # without pretraining both start from one mixture
     for phase in low:
         assert low[phase] != high[phase]  # or bfloat16 did nothing
         # 8 bits of mantissa are 0.4 % a product; a loss is a sum of many, six steps on
@@ -250,6 +251,22 @@ def test_autoencoder_and_vade_share_layers(tmp_path):
     assert np.array_equal(codes, cached.transform(X)) and np.array_equal(codes, start.transform(X))
 
 
+def test_resumed_fit_fills_the_cache_as_an_uninterrupted_one(tmp_path, save_always):
+    cache, path = tmp_path / "cache", tmp_path / "fit.safetensors"
+    with pytest.raises(Stop):
+        vade().fit(X, checkpoint=path, cache=cache, callback=stop_at("layer 2", 2))
+    assert list(cache.glob("*.safetensors")) == []  # half a pretraining is of no use to others
+    assert_same_fit(vade().fit(X, checkpoint=path, cache=cache), vade().fit(X))
+    again = stop_at()
+    assert_same_fit(vade().fit(X, cache=cache, callback=again), vade().fit(X))
+    assert {phase for phase, _ in again.seen} == {"vade"}
+
+
+def test_fit_resumed_after_the_pretraining_leaves_the_cache_alone(tmp_path, interrupted):
+    assert_same_fit(vade().fit(X, checkpoint=interrupted, cache=tmp_path / "cache"), vade().fit(X))
+    assert list((tmp_path / "cache").glob("*.safetensors")) == []
+
+
 @pytest.mark.parametrize("change", [{"random_state": 1}, {"corruption": 0.1}, {"layer_epochs": 2}])
 def test_cache_tells_pretrainings_apart(change, tmp_path):
     vade().fit(X, cache=tmp_path)
@@ -263,36 +280,42 @@ def test_cache_tells_pretrainings_apart(change, tmp_path):
 
 KILLED = """
 import functools, json, os, signal, sys
+import numpy as np
 import torch
 torch.set_num_threads(1)
 from genclust import VaDE, base
 
-settings, where, save_every, checkpoint, data = json.loads(sys.argv[1])
-import numpy as np
 base.LOWERED = 100
-if save_every is not None:
-    base.Trainer = functools.partial(base.Trainer, save_every=save_every)
+Trainer, replace = base.Trainer, os.replace
 
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def callback(estimator, phase, epoch, logs):
-    if [phase, epoch] == where:
-        die()
+def fit_and_die(settings, where, save_every, checkpoint, data):
+    if save_every is not None:
+        base.Trainer = functools.partial(Trainer, save_every=save_every)
+    left = [where[1]]
 
-
-if where[0] == "write":  # in the middle of a save: the file is there under its temporary name only
-    replace, left = os.replace, [where[1]]
-
-    def dying(*paths):
+    def dying(*paths):  # in the middle of a save: the file is there under its temporary name only
         left[0] -= 1
         die() if left[0] == 0 else replace(*paths)
-    os.replace = dying
 
-VaDE(**settings).fit(np.load(data), checkpoint=checkpoint, callback=callback)
-print("the fit was not killed")
+    if where[0] == "write":
+        os.replace = dying
+    VaDE(**settings).fit(np.load(data), checkpoint=checkpoint,
+                         callback=lambda est, phase, epoch, logs: [phase, epoch] == where and die())
+
+
+for task in json.loads(sys.argv[1]):  # each in a process of its own; forked, as importing torch takes seconds
+    child = os.fork()
+    if child == 0:
+        try:
+            fit_and_die(*task)
+        finally:
+            os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 # name: settings, where it is killed, save_every, the state that survives, the first epoch of the resumed fit.
 # The callback runs before an epoch is saved, so the epoch that is killed is lost.
@@ -309,19 +332,16 @@ KILLS = {
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Runs every fit of KILLS in a process of its own, all at once; the checkpoints they leave."""
+    """Runs every fit of KILLS in a process that dies by SIGKILL; the checkpoints they leave."""
     folder = tmp_path_factory.mktemp("killed")
     np.save(folder / "data.npy", X)
+    files = {name: folder / str(i) / "fit.safetensors" for i, name in enumerate(KILLS)}
+    tasks = [[SETTINGS | changes, where, save_every, str(files[name]), str(folder / "data.npy")]
+             for name, (changes, where, save_every, *_) in KILLS.items()]
     environment = os.environ | {"PYTHONPATH": str(Path(genclust.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    running, files = [], {}
-    for i, (name, (changes, where, save_every, *_)) in enumerate(KILLS.items()):
-        files[name] = folder / str(i) / "fit.safetensors"
-        task = [SETTINGS | changes, where, save_every, str(files[name]), str(folder / "data.npy")]
-        running.append((name, subprocess.Popen([sys.executable, "-c", KILLED, json.dumps(task)], env=environment,
-                                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)))
-    for name, process in running:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL, (name, out, err)
+    process = subprocess.run([sys.executable, "-c", KILLED, json.dumps(tasks)], env=environment, timeout=300,
+                             capture_output=True, text=True)
+    assert process.stdout.split() == [str(-signal.SIGKILL.value)] * len(KILLS), process.stderr
     return files
 
 

@@ -120,4 +120,8 @@ def umap_embedding(codes: np.ndarray, random_state: int) -> np.ndarray:
     n, d = codes.shape
     reducer = UMAP(n_neighbors=min(20, n - 1), n_components=min(10, d), min_dist=0.0,
                    random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral")
-    return np.asarray(reducer.fit_transform(codes), dtype=np.float64)
+    threads = torch.get_num_threads()
+    try:
+        return np.asarray(reducer.fit_transform(codes), dtype=np.float64)
+    finally:  # numba sets OpenMP's number of threads, which is torch's too
+        torch.set_num_threads(threads)

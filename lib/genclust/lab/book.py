@@ -50,8 +50,9 @@ def build(root: Path, profile: str = "quick") -> Path:
 
 
 def chapter_sources(root: Path, chapter) -> list[Path]:
-    """The files that a chapter's page depends on."""
-    return [root / "notebooks" / f"{chapter.notebook}.ipynb", *sorted(LIBRARY.rglob("*.py")),
+    """The files that a chapter's page depends on; this module only carries them."""
+    library = sorted(set(LIBRARY.rglob("*.py")) - {Path(__file__).resolve()})
+    return [root / "notebooks" / f"{chapter.notebook}.ipynb", *library,
             root / "book" / "claims" / f"{chapter.paper}.yml", *sorted((root / "book" / "records" / chapter.paper).glob("*"))]
 
 
@@ -92,7 +93,7 @@ def stage(root: Path, site: Path) -> None:
 def render(site: Path, html: Path) -> None:
     """Runs Jupyter Book; RuntimeError with its output where it fails or warns."""
     shutil.rmtree(site / "_build", ignore_errors=True)
-    done = subprocess.run([sys.executable, "-m", "jupyter_book", "build", str(site), "-W", "--keep-going", "-q"],
+    done = subprocess.run([str(Path(sys.executable).with_name("jupyter-book")), "build", str(site), "-W", "--keep-going", "-q"],
                           capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"jupyter-book failed with exit code {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
@@ -116,7 +117,7 @@ def pages_of(toc: Path) -> list[str]:
 def check(site: Path, html: Path) -> None:
     """RuntimeError that lists every missing page, broken local link or image, and script or image from the network."""
     wrong = [f"page {page} is not in the HTML" for page in pages_of(site / "_toc.yml") if not (html / f"{page}.html").exists()]
-    for page in sorted(html.rglob("*.html")):
+    for page in sorted(p for p in html.rglob("*.html") if "_static" not in p.parts):
         links = _Links()
         links.feed(page.read_text())
         for tag, url in links.found:

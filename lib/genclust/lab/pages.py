@@ -75,12 +75,12 @@ def ledger_page(root: Path) -> str:
 def overview(root: Path, picture: Path) -> str:
     """Counts of verdicts for each paper, as a picture in ``picture`` and as a table."""
     from . import plots
-    counts = {ledger.title: Counter(a.verdict for a in answers(ledger, root)) for ledger in ledgers(root)}
+    counts = {ledger.short: Counter(a.verdict for a in answers(ledger, root)) for ledger in ledgers(root)}
     plots.style()
     picture.parent.mkdir(parents=True, exist_ok=True)
     plots.verdict_bars(counts).savefig(picture)
-    lines = ["| paper | " + " | ".join(VERDICTS) + " |", "|---" * (len(VERDICTS) + 1) + "|"]
-    lines += [f"| {title} | " + " | ".join(str(count.get(v, 0)) for v in VERDICTS) + " |" for title, count in counts.items()]
+    lines = ["| verdict | " + " | ".join(counts) + " |", "|---" * (len(counts) + 1) + "|"]
+    lines += [f"| {v} | " + " | ".join(str(count.get(v, 0)) for count in counts.values()) + " |" for v in VERDICTS]
     return f"![Verdicts on every claim, by paper]({picture.name})\n\n" + "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 
 from .claims import VERDICTS
@@ -17,6 +18,11 @@ COLOURS = {"reproduced": "#2b8a3e", "exceeded": "#1971c2", "not reproduced": "#c
 def style() -> None:
     """The look of every figure."""
     sns.set_theme(context="notebook", style="whitegrid", rc={"figure.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 11})
+
+
+def table(rows):
+    """Rows (or columns) of a table as a page shows them: no index, no superfluous digits, blanks for what is missing."""
+    return pd.DataFrame(rows).style.hide(axis="index").format(na_rep="", precision=3)
 
 
 def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, int], title: str = "") -> plt.Figure:
@@ -33,8 +39,8 @@ def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, int], title: st
         ax.grid(False)
         for spine in ax.spines.values():
             spine.set_visible(False)
-    fig.suptitle(title, fontsize=11, y=1.0)
-    fig.subplots_adjust(hspace=0.05, top=0.95)
+    axes[0, 0].set_title(title)
+    fig.subplots_adjust(hspace=0.05)
     return fig
 
 
@@ -46,9 +52,11 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
     for name, runs in series.items():
         for i, (x, y) in enumerate(runs):
             ax.plot(x, y, color=palette[name], lw=1.6, alpha=0.85, label=name if i == 0 else None)
-    for i, (name, value) in enumerate(levels.items()):
+    at = -np.inf
+    for name, value in sorted(levels.items(), key=lambda item: item[1]):
         ax.axhline(value, ls="--", lw=1, color="0.45")
-        ax.annotate(name, (1.0, value), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+        at = max(value, at + 2.3)  # names of neighbouring levels must not cover each other
+        ax.annotate(name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
                     va="center", fontsize=8, color="0.35")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(loc="lower right", fontsize=8)
@@ -89,9 +97,9 @@ def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> plt.Figure:
                 left += n
     handles = {label: handle for handle, label in zip(*ax.get_legend_handles_labels())}
     ordered = [v for v in VERDICTS if v in handles]
-    ax.legend([handles[v] for v in ordered], ordered, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=4, fontsize=8, frameon=False)
+    ax.legend([handles[v] for v in ordered], ordered, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=4, fontsize=8, frameon=False)
     ax.set_yticks(range(len(counts)), list(counts))
-    ax.set_xlabel("claims")
+    ax.set_xlabel("number of claims")
     ax.invert_yaxis()
     ax.grid(False)
     return fig

@@ -18,7 +18,7 @@ from .specs import Spec
 
 ROWS = 1024
 STEPS = 5
-RTOL = 1e-3  # float32 sums in another order, on another processor; a changed loss is far outside
+RTOL = 1e-4  # float32 sums in another order, on another processor, stay inside; a changed loss does not
 
 
 class ReplayError(AssertionError):

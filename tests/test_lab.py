@@ -1,0 +1,390 @@
+"""Specs, runs, records, claims, replay and the command line, on the smallest real runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from genclust.datasets import load
+from genclust.lab import claims, replay
+from genclust.lab.cli import app, parse_overrides, parse_seeds, recompute
+from genclust.lab.experiments import EXPERIMENTS, make_specs
+from genclust.lab.files import project_root
+from genclust.lab.provenance import imported_files
+from genclust.lab.records import RecordError, RecordStore
+from genclust.lab.runner import execute, run_all
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def smoke(method="vade", **overrides):
+    return make_specs("vade/digits", profile="smoke", methods=[method], **overrides)[0]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A store with one record of VaDE and one of GMM."""
+    folder = tmp_path_factory.mktemp("records")
+    store = RecordStore(folder / "records")
+    return store, [execute(smoke(m), store, folder / "work") for m in ("vade", "gmm")]
+
+
+# -- specs ---------------------------------------------------------------------------------------------
+
+
+def test_equal_specs_have_equal_ids_and_any_change_gives_another():
+    spec = smoke()
+    assert spec.id == smoke().id and len(spec.id) == 12
+    others = [smoke(seeds=[1]), smoke(n_clusters=9), smoke(n_samples=500), smoke("ae+gmm"),
+              make_specs("vade/digits", profile="quick", methods=["vade"])[0]]
+    assert len({spec.id, *(s.id for s in others)}) == 6
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (dict(experiment="vade/mnis"), ["vade/mnis", "Did you mean", "vade/mnist"]),
+    (dict(experiment="vade/mnist", profile="papr"), ["papr", "paper"]),
+    (dict(experiment="vade/mnist", methods=["vde"]), ["vde", "vade"]),
+    (dict(experiment="vade/mnist", n_cluster=3), ["n_cluster", "n_clusters"]),
+])
+def test_an_unknown_name_is_refused_with_near_matches(arguments, words):
+    with pytest.raises(ValueError) as error:
+        make_specs(**arguments)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_seeds_and_overrides_are_parsed():
+    assert parse_seeds("3") == [3] and parse_seeds("0:3") == [0, 1, 2] and parse_seeds("0,4") == [0, 4]
+    assert parse_overrides(["n_clusters=14", "init=umap"]) == {"n_clusters": 14, "init": "umap"}
+    for bad in ("a", "3:1", "-1", "1:2:3"):
+        with pytest.raises(ValueError, match="seeds"):
+            parse_seeds(bad)
+
+
+def test_every_experiment_builds_every_method_in_every_profile():
+    from genclust.lab.methods import METHODS
+    for name in EXPERIMENTS:
+        for profile in ("smoke", "quick", "paper"):
+            for spec in make_specs(name, profile=profile):
+                METHODS[spec.method].make(spec.seed, **spec.params)
+
+
+# -- runs and records ----------------------------------------------------------------------------------
+
+
+def test_a_record_holds_what_a_reader_needs(made):
+    store, (vade, gmm) = made
+    assert 0 < vade.metrics["accuracy"] <= 1 and vade.metrics["n_samples"] == 1000
+    assert {h["phase"] for h in vade.history} >= {"layer 1", "layer 2", "layer 3", "autoencoder", "vade"}
+    assert vade.curve("vade", "accuracy")[0] == [1, 2]
+    assert set(vade.replay) == {h["phase"] for h in vade.history} and set(gmm.replay) == {"objective"}
+    p = vade.provenance
+    assert p.data == load("digits", n_samples=1000).digest and p.wall_seconds > 0 and p.peak_memory_mb > 50
+    assert store.get(vade.spec) == vade
+    arrays = store.arrays(vade)
+    assert arrays["labels"].shape == (1000,) and arrays["draws"].shape == (10, 10, 64)
+
+
+def test_labels_and_scores_of_a_record_agree(made):
+    from genclust.metrics import accuracy
+    store, records = made
+    y = load("digits", n_samples=1000).y
+    for record in records:
+        assert accuracy(y, store.arrays(record)["labels"]) == pytest.approx(record.metrics["accuracy"], abs=1e-6)
+
+
+def test_what_has_a_record_is_not_run_again(made, monkeypatch):
+    store, (vade, _) = made
+    monkeypatch.setattr("genclust.lab.runner._run", lambda *a: pytest.fail("ran again"))
+    assert execute(vade.spec, store, store.root.parent / "work") == vade
+
+
+def test_a_record_changed_by_hand_is_refused(made, tmp_path):
+    store, (vade, _) = made
+    copy = tmp_path / "vade" / store.path(vade.spec).name
+    copy.parent.mkdir()
+    content = json.loads(store.path(vade.spec).read_text())
+    content["metrics"]["accuracy"] = 0.9406
+    copy.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match="changed after its run"):
+        list(RecordStore(tmp_path).all())
+    copy.write_text(copy.read_text()[:500])
+    with pytest.raises(RecordError, match="is not a record"):
+        list(RecordStore(tmp_path).all())
+    copy.write_bytes(store.path(vade.spec).read_bytes())
+    arrays = bytearray(store.path(vade.spec).with_suffix(".npz").read_bytes())
+    arrays[len(arrays) // 2] ^= 1
+    copy.with_suffix(".npz").write_bytes(arrays)
+    with pytest.raises(RecordError, match="changed after its run"):
+        RecordStore(tmp_path).arrays(vade)
+
+
+def test_two_workers_give_the_records_that_one_gives(made, tmp_path):
+    store, alone = made
+    together = run_all([r.spec for r in alone], RecordStore(tmp_path / "records"), tmp_path / "work", workers=2)
+    for one, two in zip(alone, together):
+        assert two.spec == one.spec and two.metrics["n_samples"] == one.metrics["n_samples"]
+        replay.compare(one.replay, two.replay, "two workers")
+        if two.provenance.threads == one.provenance.threads:
+            assert two.metrics == one.metrics and two.objective == one.objective
+
+
+def test_a_failing_run_names_its_spec_and_leaves_the_others(tmp_path):
+    bad, good = smoke(n_clusters=5000), smoke("gmm")
+    store = RecordStore(tmp_path / "records")
+    with pytest.raises(RuntimeError, match="n_clusters=5000"):
+        run_all([bad, good], store, tmp_path / "work")
+    assert store.get(good) is not None and store.get(bad) is None
+
+
+def test_a_run_killed_while_training_resumes_to_the_same_bits(tmp_path):
+    """SIGKILL in the middle of VaDE's epochs, then the same command again; an uninterrupted run beside it."""
+    def command(name):
+        words = [sys.executable, "-m", "genclust.lab.cli", "run", "vade/digits", "--profile", "smoke", "--method", "vade",
+                 "-p", "epochs=60", "--records", str(tmp_path / name / "records")]
+        environment = os.environ | {"GENCLUST_PROJECT": str(project(tmp_path / name)), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def project(folder):
+        (folder / "notebooks").mkdir(parents=True, exist_ok=True)
+        (folder / "_toc.yml").touch()
+        return folder
+
+    whole, killed = command("whole"), command("killed")
+    work = tmp_path / "killed" / "build" / "runs"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("*.safetensors")):  # the first phase has ended
+        assert time.monotonic() < deadline and killed.poll() is None, killed.stderr.read()
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not list((tmp_path / "killed" / "records").rglob("*.json")), "the run had ended before it was killed"
+    again = command("killed")
+    for process in (whole, again):
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors
+    (a,), (b,) = (list(RecordStore(tmp_path / name / "records").all()) for name in ("whole", "killed"))
+    assert b.provenance.resumed == 1 and a.provenance.resumed == 0
+    assert a.objective == b.objective and a.metrics == b.metrics and a.arrays == b.arrays
+    losses = [[h["loss"] for h in r.history] for r in (a, b)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3 * 1 + 2 + 60
+
+
+def test_a_damaged_checkpoint_starts_the_run_over(tmp_path, made, caplog):
+    _, (vade, _) = made
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / f"{vade.spec.stem}.safetensors").write_bytes(b"half a checkpoint")
+    record = execute(vade.spec, RecordStore(tmp_path / "records"), work)
+    assert record.objective == vade.objective and "damaged" in caplog.text
+
+
+# -- replay --------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_library_replays(made):
+    _, records = made
+    for record in records:
+        X = load("digits", n_samples=1000).X
+        replay.compare(record.replay, replay.prefix(record.spec, X), "unchanged")
+
+
+def _half_entropy(monkeypatch):
+    from genclust.vade import VaDENetwork
+    terms = VaDENetwork.elbo_terms
+    monkeypatch.setattr(VaDENetwork, "elbo_terms", lambda self, x, e: {
+        k: v * (0.99 if k == "-log q(z|x)" else 1) for k, v in terms(self, x, e).items()})
+
+
+def _other_rate(monkeypatch):
+    from genclust import autoencoder
+    decay = autoencoder.exponential_decay
+    monkeypatch.setattr(autoencoder, "exponential_decay", lambda rate, *a: decay(1.1 * rate, *a))
+
+
+@pytest.mark.parametrize("change, phase", [(_half_entropy, "vade"), (_other_rate, "layer 1")])
+def test_a_changed_loss_or_rate_does_not_replay(made, monkeypatch, change, phase):
+    _, (vade, _) = made
+    change(monkeypatch)
+    with pytest.raises(replay.ReplayError, match=rf"phase '{phase}', step \d: recorded .* today "):
+        replay.compare(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X), "changed")
+
+
+def test_scaled_data_does_not_replay(made):
+    _, (vade, _) = made
+    with pytest.raises(replay.ReplayError, match="layer 1"):
+        replay.compare(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X * 0.99), "scaled")
+
+
+# -- provenance ----------------------------------------------------------------------------------------
+
+
+def test_the_library_digest_covers_what_a_method_imports_and_nothing_else():
+    names = {p.name for p in imported_files("vade")}
+    assert names == {"vade.py", "autoencoder.py", "base.py", "mixture.py", "networks.py"}
+
+
+# -- claims --------------------------------------------------------------------------------------------
+
+
+def claim(**changes):
+    given = dict(id="vade/t/cell", where={"table": "2"}, value=50.0, unit="percent", runs=1,
+                 answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy", reduce="best"))
+    return claims.Claim(**given | changes)
+
+
+class Shelf:
+    """A store that finds the records it was given."""
+
+    def __init__(self, **by_method):
+        self.by_method = by_method
+
+    def find(self, method, **_):
+        return self.by_method.get(method, [])
+
+
+def records_with(record, accuracies, objectives=None):
+    return [record.model_copy(update={
+        "spec": record.spec.model_copy(update={"profile": "paper", "n_samples": None, "params": {}}),
+        "metrics": record.metrics | {"accuracy": a}, "objective": o})
+        for a, o in zip(accuracies, objectives or accuracies)]
+
+
+@pytest.mark.parametrize("accuracies, objectives, value, runs, reduce, verdict", [
+    ([0.51], None, 50.0, 1, "best", "reproduced"),
+    ([0.53], None, 50.0, 1, "best", "exceeded"),
+    ([0.47], None, 50.0, 1, "best", "not reproduced"),
+    ([0.47], None, 50.0, 10, "best", "at reduced scale"),
+    ([0.53], None, 50.0, 10, "best", "exceeded"),
+    ([0.40, 0.50], [2.0, 1.0], 50.0, 2, "best", "not reproduced"),  # the objective takes the worse one
+    ([0.40, 0.50], [1.0, 2.0], 50.0, 2, "best", "reproduced"),
+    ([0.44, 0.46, 0.54], None, 50.0, 3, "mean", "reproduced"),  # inside the interval of the mean
+    ([0.44, 0.45, 0.46], None, 50.0, 3, "mean", "not reproduced"),
+])
+def test_verdicts_on_values(made, accuracies, objectives, value, runs, reduce, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], accuracies, objectives))
+    asked = claim(value=value, runs=runs, answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy", reduce=reduce))
+    assert claims.answer(asked, shelf).verdict == verdict
+
+
+@pytest.mark.parametrize("a, b, verdict", [
+    ([0.80, 0.82, 0.81], [0.70, 0.71, 0.69], "reproduced"),
+    ([0.70, 0.82, 0.75], [0.70, 0.80, 0.76], "not reproduced"),
+    ([0.80], [0.70, 0.71], "not run"),
+])
+def test_verdicts_on_orders(made, a, b, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], a), kmeans=records_with(made[1][1], b))
+    asked = claim(kind="order", value=None, unit=None, says="GMM beats k-means",
+                  answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans"))
+    assert claims.answer(asked, shelf).verdict == verdict
+
+
+def test_a_record_of_fewer_epochs_is_at_reduced_scale(made):
+    record = made[1][0]
+    record = record.model_copy(update={"spec": record.spec.model_copy(update={"profile": "paper"})})
+    asked = claim(answered_by=dict(experiment="vade/digits", method="vade", metric="accuracy"))
+    found = claims.answer(asked, Shelf(vade=[record]))
+    assert found.verdict == "at reduced scale" and "epochs 2 of 150" in found.reason and "1000 rows" in found.reason
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"value": 104.0}, "range"),
+    ({"value": 50.0, "unit": None}, "unit"),
+    ({"vallue": 50.0}, "vallue"),
+    ({"kind": "quoted"}, "quoted_from"),
+    ({"kind": "order"}, "against"),
+    ({"answered_by": None}, "not_run"),
+    ({"id": "no slash"}, "id"),
+])
+def test_a_claim_that_does_not_fit_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        claim(**change)
+
+
+def test_a_malformed_ledger_names_the_file_and_the_field(tmp_path):
+    text = (ROOT / "book" / "claims" / "vade.yml").read_text()
+    path = tmp_path / "vade.yml"
+    path.write_text(text.replace("unit: percent", "unit: promille", 1))
+    with pytest.raises(ValueError, match=r"vade\.yml(.|\n)*claims\.\d+\.unit"):
+        claims.read_ledger(path)
+    path.write_text(text + "  - id: vade/table1/mnist/samples\n    where: {table: \"1\"}\n    kind: context\n")
+    with pytest.raises(ValueError, match="stands twice"):
+        claims.read_ledger(path)
+
+
+def test_the_vade_ledger_holds_every_cell_of_the_tables():
+    ledger = claims.read_ledger(ROOT / "book" / "claims" / "vade.yml")
+    by_table = {t: [c for c in ledger.claims if c.where.table == t and "extension" not in c.id] for t in "123"}
+    assert [len(by_table[t]) for t in "123"] == [4 * 3, 6 * 4, 4 * 2]
+    assert {c.where.figure for c in ledger.claims} >= {"2", "3", "4", "5"}
+    for c in ledger.claims:
+        if c.answered_by:
+            methods = {c.answered_by.method, c.answered_by.against} - {None}
+            assert methods <= set(EXPERIMENTS[c.answered_by.experiment].methods), c.id
+
+
+# -- the book's own records ----------------------------------------------------------------------------
+
+
+def test_every_record_of_the_book_is_whole():
+    store = RecordStore(ROOT / "book" / "records")
+    for record in store.all():
+        assert store.path(record.spec).exists(), f"{record.spec}: not under its own name"
+        assert record.spec.profile == "paper"
+        if record.arrays is not None:
+            store.arrays(record)
+
+
+# -- command line --------------------------------------------------------------------------------------
+
+
+def test_show_prints_a_record_and_the_command_that_recomputes_it(made):
+    store, (vade, _) = made
+    result = CliRunner().invoke(app, ["show", vade.spec.id[:6], "--records", str(store.root)])
+    assert result.exit_code == 0 and vade.spec.id in recompute(vade.spec) + store.path(vade.spec).name
+    assert "genclust run vade/digits --profile smoke --method vade --seeds 0" in result.stdout
+    assert recompute(smoke(n_clusters=7)).endswith("-p n_clusters=7")
+    assert recompute(smoke(n_samples=300)).endswith("--n-samples 300")
+
+
+def test_verify_passes_and_then_fails_on_a_changed_loss(made, monkeypatch):
+    store, _ = made
+    words = ["verify", "--records", str(store.root)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0 and "2 of 2 records replay" in result.stdout
+    _half_entropy(monkeypatch)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1 and "1 of 2 records replay" in result.output and "phase 'vade'" in result.output
+
+
+def test_an_error_is_one_message_and_no_traceback(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "genclust.lab.cli", "run", "vade/mnits", "--records", str(tmp_path)],
+                          capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "vade/mnist" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_status_does_not_wait_for_torch():
+    code = "import sys, genclust.lab.cli, genclust.lab.records; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_outside_a_checkout_the_error_says_so(tmp_path, monkeypatch):
+    monkeypatch.delenv("GENCLUST_PROJECT", raising=False)
+    with pytest.raises(FileNotFoundError, match="_toc.yml"):
+        project_root(tmp_path)
+
+
+def test_draws_and_members_come_from_their_clusters(made):
+    store, (vade, _) = made
+    arrays = store.arrays(vade)
+    for c, rows in enumerate(arrays["members"]):
+        kept = rows[rows >= 0]
+        assert (arrays["labels"][kept] == c).all() and len(set(kept.tolist())) == len(kept)
+        assert len(kept) == min(10, int(np.sum(arrays["labels"] == c)))
