@@ -1,0 +1,106 @@
+"""`make bench`: what the library costs, as ratios taken in one run on one machine.
+
+Timings of a shared machine are noisy: read the ratios, and run it on a quiet one.
+"""
+
+import contextlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from genclust import VaDE
+from genclust.base import resolve_device, resolve_precision
+from genclust.datasets import load
+
+THREADS = min(2, len(os.sched_getaffinity(0)))
+SIZES = [784, 500, 500, 2000, 10]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def multiplication_rate(dtype: torch.dtype, device: torch.device, n: int = 2048, repeats: int = 15) -> float:
+    """Median rate of n x n matrix products, in FLOP/s (a multiplication and an addition are two)."""
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(repeats + 3):
+        start = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 2 * n**3 / statistics.median(times[3:])
+
+
+def network_flops(n_rows: int) -> float:
+    """FLOPs of one epoch's matrix products: forward, and the two of the backward pass for every layer but
+    the first, which needs no gradient of its input."""
+    pairs = list(zip(SIZES, SIZES[1:]))
+    encoder = sum(a * b for a, b in pairs) + SIZES[-2] * SIZES[-1]  # with the head of log-variances
+    decoder = sum(a * b for a, b in pairs)
+    return 2.0 * n_rows * (3 * (encoder + decoder) - SIZES[0] * SIZES[1])
+
+
+def our_epochs(X) -> tuple[float, float]:
+    """Median seconds of an epoch of joint pretraining, and of VaDE's own."""
+    model = VaDE(10, pretraining="end-to-end", pretrain_epochs=4, epochs=4, init="random", n_init=1, random_state=0).fit(X)
+    by_phase = {p: [h["seconds"] for h in model.history_ if h["phase"] == p][1:] for p in ("autoencoder", "vade")}
+    return statistics.median(by_phase["autoencoder"]), statistics.median(by_phase["vade"])
+
+
+def clustpy_epochs(X) -> tuple[float, float]:
+    """The same of ClustPy's VaDE with the same layers and batch, from differences of whole fits."""
+    from clustpy.deep import VaDE as Peer
+
+    def seconds(pretrain: int, train: int) -> float:
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            Peer(10, batch_size=256, pretrain_epochs=pretrain, clustering_epochs=train, random_state=0,
+                 initial_clustering_params={"n_init": 1, "max_iter": 1}).fit(X)
+        return time.perf_counter() - start
+
+    base = seconds(1, 1)
+    return (seconds(3, 1) - base) / 2, (seconds(1, 3) - base) / 2
+
+
+def timed(*command: str) -> float:
+    """Seconds that a command of the checkout takes."""
+    start = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    device = resolve_device("auto")
+    dtype = resolve_precision("auto", device)
+    X = load("mnist").X
+    before = multiplication_rate(dtype, device)
+    pretraining, training = our_epochs(X)
+    after = multiplication_rate(dtype, device)
+    rate = statistics.fmean((before, after))
+    peer_pretraining, peer_training = clustpy_epochs(X)
+    share = network_flops(len(X)) / training / rate
+    rows = [
+        ("matrix products, 2048 x 2048", f"{rate / 1e9:.0f} GFLOP/s", f"{before / 1e9:.0f} before, {after / 1e9:.0f} after the epochs"),
+        ("pretraining epoch, MNIST, batch 256", f"{pretraining:.2f} s", f"ClustPy {peer_pretraining:.2f} s: {peer_pretraining / pretraining:.2f} times as fast"),
+        ("VaDE epoch, MNIST, batch 256", f"{training:.2f} s", f"ClustPy {peer_training:.2f} s: {peer_training / training:.2f} times as fast (goal 2.5)"),
+        ("share of the matrix rate", f"{100 * share:.0f} %", "goal 60 %"),
+        ("a second `make book`", f"{timed('make', 'book'):.1f} s", "goal 30 s"),
+        ("genclust status", f"{timed(sys.executable, '-m', 'genclust.lab.cli', 'status'):.2f} s", ""),
+    ]
+    print(f"{device}, {THREADS} threads, {str(dtype).removeprefix('torch.')}, torch {torch.__version__}")
+    for name, value, note in rows:
+        print(f"{name:38} {value:>14}   {note}")
+    results = ROOT / "build" / "bench.json"
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps([dict(zip(("what", "value", "note"), row)) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    main()
