@@ -78,8 +78,7 @@ claims = {c.id: c for c in read_ledger(project_root() / "book" / "claims" / "vad
 # $$
 #
 # With one draw of $z$, $\gamma_c = p(c \mid z)$, and all other expectations in closed form, a row's five terms are
-# those below. They are computed from scratch for a small network, and asserted to equal the library's, which never
-# builds the (rows, clusters, dimensions) array.
+# those below. They are computed from scratch for a small network, and asserted to equal the library's.
 
 # %%
 from genclust.vade import VaDENetwork

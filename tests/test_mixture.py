@@ -136,6 +136,7 @@ def test_init_umap_finds_separated_blobs_and_repeats_itself():
     one, two = (initial_responsibilities(BLOBS[:48], 3, "umap", n_init=2, random_state=1) for _ in range(2))
     assert one.shape == (48, 3) and accuracy(BLOB_OF[:48], one.argmax(1)) == 1
     assert np.array_equal(one, two)
+    assert torch.get_num_threads() == 1  # Numba's threads are not torch's: sums keep their order after it
 
 
 def test_init_random_is_hard_balanced_and_seeded():

@@ -9,6 +9,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .base import EVAL_BATCH, DeepEstimator, Trainer, exponential_decay
@@ -175,10 +176,12 @@ class Autoencoder(DeepEstimator):
 
     def transform(self, X) -> np.ndarray:
         """Codes, (n, latent_dim) float32."""
-        return self._map(self.module_.encoder, self._rows(X)).cpu().numpy()
+        rows = self._rows(X)
+        return self._map(self.module_.encoder, rows).cpu().numpy()
 
     def inverse_transform(self, Z) -> np.ndarray:
         """Reconstructions of codes (n, latent_dim): (n, n_features), in [0, 1] for Bernoulli."""
+        check_is_fitted(self)
         codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
         out = self._map(self.module_.decoder, codes)
         return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()

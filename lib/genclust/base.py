@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ from tqdm.auto import tqdm
 
 Callback = Callable[["DeepEstimator", str, int, dict], None]
 Loss = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
-LOWERED = 10_000  # entries from which on a parameter is worth keeping in low precision while training
 PRETRAINING = ("hidden", "latent_dim", "likelihood", "pretraining", "layer_epochs", "pretrain_epochs",
                "pretrain_learning_rate", "corruption", "batch_size")  # what decides the pretrained layers
 EVAL_BATCH = 4096  # rows at once outside training; bounds the memory of predict and transform
@@ -70,24 +69,24 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 class MixedAdam:
-    """Adam on float32 parameters that spend each epoch as matrices of a lower precision.
+    """Adam on float32 parameters, of which the weight matrices spend each epoch in a lower precision.
 
     Autocast casts every weight matrix at every step, forward and back; here a matrix *is* low
     precision from :meth:`lower` to :meth:`restore`, beside its float32 master, which Adam updates.
-    The arithmetic is the same, without the casts' traffic. Vectors (biases) stay float32. In
-    float32 nothing is lowered and this is plain fused Adam.
+    The arithmetic is the same, without the casts' traffic. What is not in ``matrices`` stays float32
+    throughout; in float32 nothing is lowered and this is plain fused Adam.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype, eps: float):
+    def __init__(self, parameters: Iterable[nn.Parameter], matrices: set[nn.Parameter], dtype: torch.dtype, eps: float):
         self.parameters = list(parameters)
         self.dtype = dtype
-        self.low = [p for p in self.parameters if dtype != torch.float32 and p.numel() >= LOWERED]
+        self.low = [p for p in self.parameters if dtype != torch.float32 and p in matrices]
         self.masters = {p: p.data for p in self.low}
         self.adam = torch.optim.Adam([nn.Parameter(self.masters[p]) if p in self.masters else p
                                       for p in self.parameters], lr=1.0, eps=eps, fused=True)
 
     def lower(self, rate: float) -> None:
-        """Before an epoch: sets the learning rate and casts the large matrices."""
+        """Before an epoch: sets the learning rate and casts the matrices."""
         self.adam.param_groups[0]["lr"] = rate
         for p in self.low:
             p.grad, p.data = None, p.data.to(self.dtype)
@@ -154,7 +153,8 @@ class Trainer:
         saved = self._resume_at(name)
         if saved is None or epochs == 0:
             return
-        optimizer = MixedAdam(parameters, self.dtype, adam_eps)
+        matrices = {layer.weight for layer in self.module.modules() if isinstance(layer, nn.Linear)}
+        optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps)
         first = self._restore(saved, optimizer) if saved else 0
         n, steps = len(self.X), 0
         bar = tqdm(range(first, epochs), desc=name, initial=first, total=epochs, unit="epoch", leave=False,
@@ -217,7 +217,13 @@ class Trainer:
                               {"history": self.history})
 
     def finish(self) -> None:
-        """Marks the fit as complete, so that fitting again from this checkpoint does no work."""
+        """Marks the fit as complete, so that fitting again from this checkpoint does no work.
+
+        CheckpointError where the checkpoint was of a phase that this fit does not have.
+        """
+        if self._resume is not None:
+            raise CheckpointError(f"{self.checkpoint} stopped in phase {self._resume['phase']!r}, which this version of "
+                                  "the library does not have: delete it to start over")
         self._save("finished", 0, None, finished=True)
 
     @property
@@ -281,12 +287,18 @@ class Trainer:
         return saved["epoch"]
 
 
+def plain(value: np.generic | np.ndarray) -> object:
+    """Numpy numbers and arrays as JSON takes them."""
+    return np.asarray(value).tolist()
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
     """Tensors and JSON metadata in one safetensors file, written whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, {"meta": json.dumps(meta)})
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary,
+                  {"meta": json.dumps(meta, default=plain)})
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -303,7 +315,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise CheckpointError(f"{path} is damaged ({error}): delete it to start over") from error
 
 
-class DeepEstimator(TransformerMixin, ClusterMixin, BaseEstimator):
+class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The scikit-learn face of a deep method.
 
     A subclass gives ``_build(n_features, generator)``, the module, and ``_phases(trainer)``, the
@@ -385,6 +397,9 @@ class DeepEstimator(TransformerMixin, ClusterMixin, BaseEstimator):
             trainer.finish()
         module.eval()
         self._conclude(X)
+        if max_steps is None and not math.isfinite(self.objective_):
+            raise FloatingPointError(f"the fit ended with an objective of {self.objective_}: "
+                                     "lower learning_rate, or look for extreme values in X")
 
     def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None) -> str:
         """Names this fit: parameters that change its result (or those in ``names``), precision, seed and data."""
@@ -393,7 +408,7 @@ class DeepEstimator(TransformerMixin, ClusterMixin, BaseEstimator):
         kept = {key: params[key] for key in (names or sorted(set(params) - set(unused)))}
         who = "" if names else type(self).__name__
         text = json.dumps([who, kept, self.precision_, X.device.type, torch.get_num_threads(), seed, list(X.shape)],
-                          default=list, sort_keys=True)
+                          default=plain, sort_keys=True)
         return hashlib.sha256(text.encode() + X.cpu().numpy().tobytes()).hexdigest()
 
     # -- using ---------------------------------------------------------------------------------
@@ -416,11 +431,10 @@ class DeepEstimator(TransformerMixin, ClusterMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.non_deterministic = True  # across machines and thread counts; one machine repeats itself
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
 
 def exponential_decay(rate: float, factor: float = 1.0, every: int = 10, floor: float = 0.0) -> Callable[[int], float]:
-    """``rate * factor^(epoch // every)``, never under ``floor``."""
-    return lambda epoch: max(rate * factor ** (epoch // every), floor)
+    """``rate * factor^(epoch // every)``, never under ``floor`` (or ``rate``, if that is lower)."""
+    return lambda epoch: max(rate * factor ** (epoch // every), min(rate, floor))

@@ -30,17 +30,17 @@ class TrainableMixture(nn.Module):
         """log pi, (K,)."""
         return self.logits.log_softmax(0)
 
-    def log_prob_components(self, z: Tensor) -> Tensor:
+    def log_prob_components(self, z: Tensor, log_var: Tensor | None = None) -> Tensor:
         """log N(z | mu_c, diag sigma_c^2): (n, d) -> (n, K).
 
-        The quadratic form is expanded into matrix products, so that no (n, K, d) array exists.
-        Means are taken relative to their centre, which keeps the expansion exact in float32.
+        With ``log_var`` (n, d) its expectation over N(z, diag exp(log_var)) instead, in closed form.
+        The squares are of differences: expanding them into matrix products would be no faster for the
+        few clusters and dimensions of a code, and loses digits where components are narrow.
         """
-        centre = self.means.detach().mean(0)
-        z, means = z - centre, self.means - centre
-        precision = (-self.log_vars).exp()  # (K, d)
-        square = z.square() @ precision.T - 2 * z @ (means * precision).T + (means.square() * precision).sum(1)
-        return -0.5 * (square + self.log_vars.sum(1) + z.shape[1] * LOG_2PI)
+        square = (z[:, None] - self.means).square()
+        if log_var is not None:
+            square = square + log_var.exp()[:, None]
+        return -0.5 * ((square * (-self.log_vars).exp() + self.log_vars).sum(2) + z.shape[1] * LOG_2PI)
 
     def log_joint(self, z: Tensor) -> Tensor:
         """log pi_c + log N(z | c): (n, d) -> (n, K)."""
@@ -105,7 +105,7 @@ def initial_responsibilities(
     if init == "umap":
         codes = umap_embedding(codes, random_state)
     covariance = "diag" if init == "gmm" else "full"
-    reg = 1e-6 + 1e-6 * float(codes.var())  # relative, so that the scale of the codes does not matter
+    reg = 1e-6 + 1e-6 * float(codes.var())  # mostly relative: the scale of the codes should matter little
     em = GaussianMixture(n_clusters, covariance_type=covariance, n_init=n_init, reg_covar=reg, max_iter=300,
                          random_state=random_state)
     return em.fit(codes).predict_proba(codes).astype(np.float32)

@@ -6,7 +6,9 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.base import ClusterMixin
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, pretrain, resolve_likelihood
@@ -26,7 +28,8 @@ class GaussianMLP(MLP):
         """(batch, sizes[0]) -> means and log-variances, each (batch, sizes[-1]) float32."""
         for i in range(len(self.layers) - 1):
             x = self.layer(i, x)
-        return self.layers[-1](x).float(), self.log_var(x).float()
+        # Out of these bounds exp overflows in float32; data of a sane scale never get there
+        return self.layers[-1](x).float(), self.log_var(x).float().clamp(-30, 30)
 
 
 class VaDENetwork(nn.Module):
@@ -61,11 +64,9 @@ class VaDENetwork(nn.Module):
             mixture = self.mixture
             log_gamma = mixture.log_responsibilities(z)
             gamma = log_gamma.exp()
-            # E_q(z|x) log N(z | mu_c, s_c) = log N(mean | mu_c, s_c) - 1/2 sum_j var_j / s_cj
-            expected = mixture.log_prob_components(mean) - 0.5 * log_var.exp() @ (-mixture.log_vars).exp().T
             d = mean.shape[1]
             terms = {
-                "log p(z|c)": (gamma * expected).sum(1),
+                "log p(z|c)": (gamma * mixture.log_prob_components(mean, log_var)).sum(1),
                 "log p(c)": gamma @ mixture.log_weights,
                 "-log q(z|x)": 0.5 * (d * (1 + LOG_2PI) + log_var.sum(1)),
                 "-log q(c|x)": -(gamma * log_gamma).sum(1),
@@ -73,7 +74,7 @@ class VaDENetwork(nn.Module):
         return {"log p(x|z)": self.log_likelihood(x, z), **terms}
 
 
-class VaDE(DeepEstimator):
+class VaDE(ClusterMixin, DeepEstimator):
     """Clustering by a variational autoencoder whose prior is a Gaussian mixture.
 
     Maximises the evidence lower bound of eq. 13 by Adam, from pretrained layers and a mixture
@@ -212,10 +213,12 @@ class VaDE(DeepEstimator):
 
     def transform(self, X) -> np.ndarray:
         """Means of q(z | x), (n, latent_dim) float32."""
-        return self._map(self.module_.encoder, self._rows(X)).cpu().numpy()
+        rows = self._rows(X)
+        return self._map(self.module_.encoder, rows).cpu().numpy()
 
     def inverse_transform(self, Z) -> np.ndarray:
         """Means of p(x | z) for z (n, latent_dim): (n, n_features) float32."""
+        check_is_fitted(self)
         codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
         out = self._map(self.module_.decoder, codes)
         return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
@@ -230,6 +233,9 @@ class VaDE(DeepEstimator):
         Returns X (n_samples, n_features) and the clusters (n_samples,). ValueError for a cluster that
         does not exist.
         """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples}: use 1 or more")
         generator = self._draws(random_state)
         if cluster is not None and not 0 <= cluster < self.n_clusters:
             raise ValueError(f"cluster={cluster} does not exist: use 0 to {self.n_clusters - 1}")

@@ -10,6 +10,9 @@ from .cli import recompute
 from .records import RecordStore
 
 
+GROUPS = {"Judged": VERDICTS[:4], "Not run": VERDICTS[4:5], "Quoted": VERDICTS[5:6], "Context": VERDICTS[6:]}
+
+
 def ledgers(root: Path) -> list[Ledger]:
     """Every claims file of a checkout."""
     return [read_ledger(path) for path in sorted((root / "book" / "claims").glob("*.yml"))]
@@ -68,7 +71,12 @@ def ledger_page(root: Path) -> str:
     """Every claim of every paper."""
     parts = []
     for ledger in ledgers(root):
-        parts += [f"## {ledger.title}", "", f"{{cite}}`{ledger.citation}`", "", ledger_table(answers(ledger, root)), ""]
+        parts += [f"## {ledger.title}", "", f"{{cite}}`{ledger.citation}`", ""]
+        found = answers(ledger, root)
+        for heading, verdicts in GROUPS.items():
+            group = [a for a in found if a.verdict in verdicts]
+            if group:
+                parts += [f"### {heading}", "", ledger_table(group), ""]
     return "\n".join(parts)
 
 

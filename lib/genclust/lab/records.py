@@ -99,7 +99,7 @@ class RecordStore:
         if arrays:
             import io
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, allow_pickle=False, **arrays)
+            np.savez_compressed(buffer, **arrays)
             write_atomic(path.with_suffix(".npz"), buffer.getvalue())
             record.arrays = sha256(buffer.getvalue())
         # Through JSON once, so that the digest is of the values that a reader will parse.
