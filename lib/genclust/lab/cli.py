@@ -46,13 +46,14 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     return found
 
 
-def record_store(folder: Path | None):
-    """Records go to the checkout's ``book/records`` unless a folder is named."""
+def record_store(folder: Path | None, profile: str = "paper"):
+    """The folder that is named; else ``book/records`` for the paper profile, ``build/live`` for smaller ones."""
     from .records import RecordStore
-    return RecordStore(folder or project_root() / "book" / "records")
+    return RecordStore(folder or project_root() / ("book/records" if profile == "paper" else "build/live"))
 
 
-Records = Annotated[Optional[Path], typer.Option("--records", help="Folder of the records [book/records].")]
+Records = Annotated[Optional[Path], typer.Option("--records", help="Folder of the records [book/records; for runs in a "
+                                                                   "smaller profile than paper, build/live].")]
 
 
 @app.command()
@@ -73,7 +74,7 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
         return
     specs = make_specs(experiment, profile=profile, methods=method, seeds=parse_seeds(seeds), n_samples=n_samples,
                        **parse_overrides(param or []))
-    store = record_store(records)
+    store = record_store(records, profile)
     from .runner import run_all
     for record in run_all(specs, store, work_folder(), workers=workers, force=force):
         typer.echo(summary(record))
