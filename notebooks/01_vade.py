@@ -131,8 +131,7 @@ runs = live(params, ["gmm", "ae+gmm", "vade"])
 
 # %% tags=["hide-input"]
 plots.table([{
-    "method": METHODS[m].title, "accuracy (%)": round(100 * r.metrics["accuracy"], 2), "NMI": round(r.metrics["nmi"], 3),
-    "ARI": round(r.metrics["ari"], 3), "rows": r.spec.n_samples or len(data.y), "epochs": r.spec.params.get("epochs", ""),
+    "method": METHODS[m].title, "accuracy (%)": f"{100 * r.metrics['accuracy']:.2f}", "NMI": r.metrics["nmi"], "ARI": r.metrics["ari"], "rows": r.spec.n_samples or len(data.y), "epochs": r.spec.params.get("epochs", ""),
     "seconds": round(r.provenance.wall_seconds),
 } for m, r in runs.items()])
 
@@ -169,8 +168,8 @@ plots.table(table)
 # against the best seed that an oracle would take, is a number that the paper does not give.
 
 # %% tags=["hide-input"]
-gap = pd.DataFrame([{"method": METHODS[m].title, "seed": r.spec.seed, "objective": round(r.objective, 3),
-                     "accuracy (%)": round(100 * r.metrics["accuracy"], 2)} for m, found in recorded.items() for r in found])
+gap = pd.DataFrame([{"method": METHODS[m].title, "seed": r.spec.seed, "objective": r.objective,
+                     "accuracy (%)": 100 * r.metrics["accuracy"]} for m, found in recorded.items() for r in found])
 if len(gap):
     display(plots.table(gap))
     for m, g in gap.groupby("method", sort=False):
@@ -265,11 +264,11 @@ for k in (7, 14):
 
 # %% tags=["hide-input"]
 k40 = claims["vade/table3/mnist/seconds-per-epoch"]
-times = [{"run": "published: K40 card, batch 100", "seconds an epoch": k40.value, "epochs": int(claims["vade/table3/mnist/epochs"].value)}]
+times = [{"run": "published: K40 card, batch 100", "seconds an epoch": f"{k40.value:g}", "epochs": int(claims["vade/table3/mnist/epochs"].value)}]
 for r in recorded["vade"] + recorded["vade-umap"]:
     p = r.provenance
     name = f"{METHODS[r.spec.method].title}, seed {r.spec.seed}: {p.processor}, {p.threads} thread{'s' if p.threads > 1 else ''}, {p.precision}, batch 256"
-    times.append({"run": name, "seconds an epoch": round(in_unit(r, "seconds_per_epoch", None), 1), "epochs": r.spec.params["epochs"]})
+    times.append({"run": name, "seconds an epoch": f"{in_unit(r, 'seconds_per_epoch', None):.1f}", "epochs": r.spec.params["epochs"]})
 plots.table(times)
 
 # %% [markdown]
@@ -302,5 +301,5 @@ plots.table([{
     "id": r.spec.id, "run": f"{METHODS[r.spec.method].title}, {r.spec.profile}, seed {r.spec.seed}",
     "commit": r.provenance.git_commit[:8] + ("+" if r.provenance.git_dirty else ""), "library": r.provenance.library[:8],
     "data": r.provenance.data[:8], "precision": r.provenance.precision, "torch": r.provenance.torch,
-    "minutes": round(r.provenance.wall_seconds / 60, 1), "peak memory (MB)": round(r.provenance.peak_memory_mb),
+    "minutes": f"{r.provenance.wall_seconds / 60:.1f}", "peak memory (MB)": round(r.provenance.peak_memory_mb),
 } for found in [*recorded.values(), list(runs.values())] for r in found])

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from genclust.datasets import load
 from genclust.lab import claims, replay
-from genclust.lab.cli import app, parse_overrides, parse_seeds, recompute
-from genclust.lab.experiments import EXPERIMENTS, make_specs
+from genclust.lab.cli import app, parse_overrides, parse_seeds
+from genclust.lab.experiments import EXPERIMENTS, make_specs, recompute
 from genclust.lab.files import project_root
 from genclust.lab.provenance import imported_files
 from genclust.lab.records import RecordError, RecordStore

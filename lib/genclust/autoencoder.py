@@ -107,7 +107,35 @@ class AutoencoderNetwork(nn.Module):
         self.decoder = MLP(sizes[::-1], generator)
 
 
-class Autoencoder(DeepEstimator):
+class CodingEstimator(DeepEstimator):
+    """What estimators share whose module has an ``encoder`` to codes and a ``decoder`` from them."""
+
+    def _check_data(self, X):
+        self.likelihood_ = resolve_likelihood(self.likelihood, X)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.latent_dim
+
+    def transform(self, X) -> np.ndarray:
+        """Codes, (n, latent_dim) float32; for a variational encoder the means of q(z | x)."""
+        rows = self._rows(X)
+        return self._map(self.module_.encoder, rows).cpu().numpy()
+
+    def inverse_transform(self, Z) -> np.ndarray:
+        """Reconstructions of codes (n, latent_dim), the means of p(x | z): (n, n_features) float32."""
+        check_is_fitted(self)
+        codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
+        out = self._map(self.module_.decoder, codes)
+        return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
+
+    def score(self, X, y=None) -> float:
+        """The objective on X, a mean over rows; higher is better. For VaDE the ELBO in nats a row, from one
+        draw of z by the fit's own seed; for an autoencoder minus the reconstruction error."""
+        return self._score(self._rows(X))
+
+
+class Autoencoder(CodingEstimator):
     """A fully connected autoencoder ``D - hidden - latent_dim`` and its mirror; a transformer.
 
     Parameters
@@ -147,9 +175,6 @@ class Autoencoder(DeepEstimator):
         self.precision = precision
         self.verbose = verbose
 
-    def _check_data(self, X):
-        self.likelihood_ = resolve_likelihood(self.likelihood, X)
-
     def _build(self, n_features, generator):
         return AutoencoderNetwork([n_features, *self.hidden, self.latent_dim], generator)
 
@@ -161,7 +186,6 @@ class Autoencoder(DeepEstimator):
 
     def _conclude(self, X):
         self.objective_ = self._score(X)
-        self._n_features_out = self.latent_dim
 
     @torch.no_grad()
     def _score(self, X: Tensor) -> float:
@@ -169,22 +193,6 @@ class Autoencoder(DeepEstimator):
         errors = [reconstruction_error(net.decoder(net.encoder(x)), x, self.likelihood_) * len(x)
                   for x in X.split(EVAL_BATCH)]
         return -float(sum(errors)) / len(X)
-
-    def score(self, X, y=None) -> float:
-        """Minus the mean reconstruction error of X; higher is better."""
-        return self._score(self._rows(X))
-
-    def transform(self, X) -> np.ndarray:
-        """Codes, (n, latent_dim) float32."""
-        rows = self._rows(X)
-        return self._map(self.module_.encoder, rows).cpu().numpy()
-
-    def inverse_transform(self, Z) -> np.ndarray:
-        """Reconstructions of codes (n, latent_dim): (n, n_features), in [0, 1] for Bernoulli."""
-        check_is_fitted(self)
-        codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
-        out = self._map(self.module_.decoder, codes)
-        return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
 
 
 def autoencoder_gmm(n_clusters: int, *, covariance_type: str = "full", n_init: int = 10, random_state=None,

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, pretrain, resolve_likelihood
-from .base import DeepEstimator, exponential_decay
+from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, CodingEstimator, pretrain
+from .base import exponential_decay
 from .mixture import INITS, LOG_2PI, TrainableMixture, initial_responsibilities
 from .networks import MLP, bernoulli_log_likelihood, linear
 
@@ -78,7 +78,7 @@ class VaDENetwork(nn.Module):
         return {"log p(x|z)": self.log_likelihood(x, z), **terms}
 
 
-class VaDE(ClusterMixin, DeepEstimator):
+class VaDE(ClusterMixin, CodingEstimator):
     """Clustering by a variational autoencoder whose prior is a Gaussian mixture.
 
     Maximises the evidence lower bound of eq. 13 by Adam, from pretrained layers and a mixture
@@ -153,9 +153,6 @@ class VaDE(ClusterMixin, DeepEstimator):
         self.precision = precision
         self.verbose = verbose
 
-    def _check_data(self, X):
-        self.likelihood_ = resolve_likelihood(self.likelihood, X)
-
     def _build(self, n_features, generator):
         sizes = [n_features, *self.hidden, self.latent_dim]
         return VaDENetwork(sizes, self.n_clusters, self.likelihood_, generator)
@@ -191,14 +188,13 @@ class VaDE(ClusterMixin, DeepEstimator):
         self.means_ = mixture.means.detach().cpu().numpy()
         self.covariances_ = mixture.log_vars.exp().detach().cpu().numpy()
         self.labels_ = self._log_posterior(X).argmax(1).cpu().numpy()
-        self.objective_ = self._elbo(X)
-        self._n_features_out = self.latent_dim
+        self.objective_ = self._score(X)
 
     def _log_posterior(self, X: Tensor) -> Tensor:
         net = self.module_
         return self._map(lambda x: net.mixture.log_responsibilities(net.encoder(x)), X)
 
-    def _elbo(self, X: Tensor) -> float:
+    def _score(self, X: Tensor) -> float:
         generator = torch.Generator(X.device).manual_seed(self.seed_)
 
         def rows(x: Tensor) -> Tensor:
@@ -214,22 +210,6 @@ class VaDE(ClusterMixin, DeepEstimator):
     def predict(self, X) -> np.ndarray:
         """The most probable cluster of every row, (n,) int64."""
         return self._log_posterior(self._rows(X)).argmax(1).cpu().numpy()
-
-    def transform(self, X) -> np.ndarray:
-        """Means of q(z | x), (n, latent_dim) float32."""
-        rows = self._rows(X)
-        return self._map(self.module_.encoder, rows).cpu().numpy()
-
-    def inverse_transform(self, Z) -> np.ndarray:
-        """Means of p(x | z) for z (n, latent_dim): (n, n_features) float32."""
-        check_is_fitted(self)
-        codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
-        out = self._map(self.module_.decoder, codes)
-        return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
-
-    def score(self, X, y=None) -> float:
-        """The mean ELBO of X in nats a row (one draw of z from the fit's own seed); higher is better."""
-        return self._elbo(self._rows(X))
 
     def sample(self, n_samples=1, *, cluster=None, random_state=None) -> tuple[np.ndarray, np.ndarray]:
         """Section 3.1: draw c, then z, and give the mean of p(x | z).

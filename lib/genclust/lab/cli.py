@@ -111,7 +111,7 @@ def status(records: Records = None) -> None:
 @app.command()
 def show(id: Annotated[str, typer.Argument(help="The id of a record, or its beginning.")], records: Records = None) -> None:
     """Print one record, without its history, and the command that runs it again."""
-    from .experiments import unknown
+    from .experiments import recompute, unknown
     store = record_store(records)
     found = {r.spec.id: r for r in store.all()}
     near = [r for key, r in found.items() if key.startswith(id)]
@@ -121,16 +121,6 @@ def show(id: Annotated[str, typer.Argument(help="The id of a record, or its begi
         content = record.model_dump(exclude={"history", "digest"})
         typer.echo(json.dumps(content, indent=2))
         typer.echo(f"again: {recompute(record.spec)}")
-
-
-def recompute(spec) -> str:
-    """The command that recomputes a record."""
-    from .experiments import make_specs
-    words = f"genclust run {spec.experiment} --profile {spec.profile} --method {spec.method} --seeds {spec.seed} --force"
-    usual = make_specs(spec.experiment, profile=spec.profile, methods=[spec.method], seeds=[spec.seed])[0]
-    words += "".join(f" -p {key}={json.dumps(value)}" for key, value in spec.params.items()
-                     if usual.params.get(key) != value)
-    return words + (f" --n-samples {spec.n_samples}" if spec.n_samples != usual.n_samples else "")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -104,3 +105,12 @@ def make_specs(experiment: str, *, profile: str = "quick", methods: Iterable[str
     return [Spec(paper=e.paper, experiment=experiment, method=m, dataset=e.dataset, profile=profile, seed=seed,
                  n_samples=_subset(e.dataset, n_samples or change.get("n_samples")), params=params[m])
             for m in chosen for seed in seeds]
+
+
+def recompute(spec: Spec) -> str:
+    """The command that runs a spec again."""
+    words = f"genclust run {spec.experiment} --profile {spec.profile} --method {spec.method} --seeds {spec.seed} --force"
+    usual = make_specs(spec.experiment, profile=spec.profile, methods=[spec.method], seeds=[spec.seed])[0]
+    words += "".join(f" -p {key}={json.dumps(value)}" for key, value in spec.params.items()
+                     if usual.params.get(key) != value)
+    return words + (f" --n-samples {spec.n_samples}" if spec.n_samples != usual.n_samples else "")

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from .claims import VERDICTS, Answer, Ledger, answer, read_ledger
-from .cli import recompute
+from .experiments import recompute
 from .records import RecordStore
 
 

@@ -22,7 +22,8 @@ def style() -> None:
 
 def table(rows):
     """Rows (or columns) of a table as a page shows them: no index, no superfluous digits, blanks for what is missing."""
-    return pd.DataFrame(rows).style.hide(axis="index").format(na_rep="", precision=3)
+    return pd.DataFrame(rows).style.hide(axis="index").format(na_rep="", precision=3).set_table_attributes(
+        'class="dataframe"')
 
 
 def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, int], title: str = "") -> plt.Figure:
