@@ -370,6 +370,15 @@ def test_an_error_is_one_message_and_no_traceback(tmp_path):
     assert done.returncode == 1 and "vade/mnist" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    from genclust.lab import cli
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    monkeypatch.setattr(sys, "argv", ["genclust", "chapter", "vade"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1 and "papermill is not installed: pip install 'genclust[book]'" in capsys.readouterr().err
+
+
 def test_status_does_not_wait_for_torch():
     code = "import sys, genclust.lab.cli, genclust.lab.records; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

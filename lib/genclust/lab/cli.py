@@ -172,6 +172,9 @@ def main() -> None:
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         typer.echo(f"genclust: {error}", err=True)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        typer.echo(f"genclust: {error.name} is not installed: pip install 'genclust[book]'", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("genclust: stopped; what was saved stays, the same command goes on with it", err=True)
         sys.exit(130)
