@@ -325,11 +325,6 @@ def _noise_part(correct: int, n_labelled: int, n: int, n_clusters: int) -> dict[
 def match(y_true: Any, y_pred: Any, *, noise: Any = None) -> dict[Any, Any]:
     """The one-to-one mapping from clusters to classes that gets most samples right.
 
-    Parameters
-    ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
-    noise : predicted label whose samples are left out, or None.
-
     Returns
     -------
     dict from cluster label to class label, with min(K, C) entries for K clusters
@@ -337,10 +332,6 @@ def match(y_true: Any, y_pred: Any, *, noise: Any = None) -> dict[Any, Any]:
     injective maps m (Hungarian method). With K > C the surplus clusters are
     absent. A listed cluster need not contain a sample of its class: a pair may
     only complete the mapping. Among equally good mappings one is returned.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     counts, clusters, classes = _labelled(y_true, y_pred, noise)
     rows, columns = linear_sum_assignment(counts, maximize=True)
@@ -353,18 +344,9 @@ def accuracy(y_true: Any, y_pred: Any, *, noise: Any = None) -> float:
     ``max_m (1/n) sum_i [y_true_i = m(y_pred_i)]`` over the one-to-one mappings m
     of ``match``. Samples of a cluster without a class count as wrong.
 
-    Parameters
-    ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
-    noise : predicted label whose samples are left out, or None.
-
     Returns
     -------
     float in (0, 1]; 1 exactly when the partitions agree; nan if all is noise.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     counts = _labelled(y_true, y_pred, noise).counts
     return _ratio(_matched(counts), counts.sum())
@@ -382,18 +364,12 @@ def nmi(
 
     Parameters
     ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
-    average : "arithmetic" or "geometric".
-    noise : predicted label whose samples are left out, or None.
+    average : "arithmetic" or "geometric"; ValueError for another.
 
     Returns
     -------
     float in [0, 1]. One class in one cluster scores 1; otherwise a partition
     with a single part scores 0. nan if all is noise.
-
-    Raises
-    ------
-    ValueError : for another average; and see the module's list of errors.
     """
     if average not in _AVERAGES:
         raise ValueError(
@@ -410,19 +386,10 @@ def ari(y_true: Any, y_pred: Any, *, noise: Any = None) -> float:
     together in both partitions, b in the clusters only, c in the classes only
     and d in neither: ``2 (ad - bc) / ((a+b)(b+d) + (a+c)(c+d))``.
 
-    Parameters
-    ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
-    noise : predicted label whose samples are left out, or None.
-
     Returns
     -------
     float in [-0.5, 1]; 0 on average at random; 1 exactly when the partitions
     agree; nan if all is noise.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     return _ari(_labelled(y_true, y_pred, noise).counts)
 
@@ -435,19 +402,10 @@ def rand_index(y_true: Any, y_pred: Any, *, noise: Any = None) -> float:
     the name ARI. Its level at random is high: about 0.82 for ten equally
     frequent classes and clusters, where ``ari`` is 0.
 
-    Parameters
-    ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
-    noise : predicted label whose samples are left out, or None.
-
     Returns
     -------
     float in [0, 1]; 1 exactly when the partitions agree (as with n = 1, where
     there are no pairs); nan if all is noise.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     return _rand(_labelled(y_true, y_pred, noise).counts)
 
@@ -459,18 +417,9 @@ def purity(y_true: Any, y_pred: Any, *, noise: Any = None) -> float:
     is at least ``accuracy`` and reaches 1 when every sample is its own cluster:
     compare it between clusterings of equal K only.
 
-    Parameters
-    ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
-    noise : predicted label whose samples are left out, or None.
-
     Returns
     -------
     float in (0, 1]; nan if all is noise.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     counts = _labelled(y_true, y_pred, noise).counts
     return _ratio(_majority(counts), counts.sum())
@@ -482,19 +431,10 @@ def cluster_purity(y_true: Any, y_pred: Any, *, noise: Any = None) -> list[Clust
     The purity of cluster k is ``max_c n[k, c] / n[k, .]``; the mean over the
     clusters, weighted by size, is ``purity``.
 
-    Parameters
-    ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
-    noise : predicted label whose samples are left out, or None.
-
     Returns
     -------
     list of ``ClusterPurity`` (cluster, majority, size, purity), one per cluster,
     sorted by cluster label; empty if all is noise.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     counts, clusters, classes = _labelled(y_true, y_pred, noise)
     return [
@@ -517,16 +457,11 @@ def noise_scores(y_true: Any, y_pred: Any, *, noise: Any = -1) -> dict[str, floa
 
     Parameters
     ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
     noise : the predicted label that marks noise; None if there is none.
 
     Returns
     -------
     dict with these four keys. Without noise both accuracies equal ``accuracy``.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     table = _tabulate(y_true, y_pred)
     part = _without(table, noise)
@@ -540,7 +475,6 @@ def scores(y_true: Any, y_pred: Any, *, noise: Any = -1) -> dict[str, float]:
 
     Parameters
     ----------
-    y_true, y_pred : (n,) label sequences, n > 0.
     noise : the predicted label that marks noise, where it occurs; None to take
         every label as a cluster.
 
@@ -558,10 +492,6 @@ def scores(y_true: Any, y_pred: Any, *, noise: Any = -1) -> dict[str, float]:
     ``noise_scores``), and for each of the six a total over all samples,
     ``accuracy_total`` to ``purity_total``. Noise samples are wrong in the totals
     of accuracy and purity, and form one cluster in the others.
-
-    Raises
-    ------
-    ValueError : see the module's list of errors.
     """
     table = _tabulate(y_true, y_pred)
     part = _without(table, noise)
