@@ -18,7 +18,11 @@ class RecordError(ValueError):
 
 
 class Provenance(BaseModel):
-    """Where a record comes from. Seconds are of wall time, memory is the process's peak in MB."""
+    """Where a record comes from. Seconds are of wall time, memory is the process's peak in MB.
+
+    Layers that another run of the same seed had pretrained are taken over: ``wall_seconds`` does not count
+    them again. The history has the seconds of their epochs.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
