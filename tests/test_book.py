@@ -44,6 +44,7 @@ def test_the_chapter_shows_its_figures_and_no_warnings(built):
     html = (first.parent / "notebooks" / "01_vade.html").read_text()
     assert len(set(re.findall(r'<img[^>]+src="([^"]+)"', html))) >= 4
     assert "Traceback" not in html and "Warning:" not in html
+    assert "|---|" not in html, "a displayed table was not rendered"
 
 
 def test_a_second_build_does_nothing(built, monkeypatch):
