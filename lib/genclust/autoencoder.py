@@ -64,7 +64,7 @@ def pretrain(trainer: Trainer, encoder: MLP, decoder: MLP, likelihood: str, *, s
     drop = Dropout(corruption, trainer.generator)
 
     def layer_loss(i: int):
-        def loss(x: Tensor):
+        def loss(x: Tensor, rows: Tensor):
             with torch.no_grad():
                 below = x
                 for j in range(i):
@@ -81,7 +81,7 @@ def pretrain(trainer: Trainer, encoder: MLP, decoder: MLP, likelihood: str, *, s
             for i in range(depth):
                 weights = [*encoder.layers[i].parameters(), *decoder.layers[depth - 1 - i].parameters()]
                 trainer.train(f"layer {i + 1}", layer_loss(i), weights, epochs=layer_epochs, **options)
-        trainer.train("autoencoder", lambda x: (reconstruction_error(decoder(encoder(x)), x, likelihood), {}),
+        trainer.train("autoencoder", lambda x, rows: (reconstruction_error(decoder(encoder(x)), x, likelihood), {}),
                       [*encoder.layers.parameters(), *decoder.layers.parameters()], epochs=epochs, **options)
 
     trainer.shared_stage(nn.ModuleList([encoder.layers, decoder.layers]), train)

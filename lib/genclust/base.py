@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 Callback = Callable[["DeepEstimator", str, int, dict], None]
-Loss = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 PRETRAINING = ("hidden", "latent_dim", "likelihood", "pretraining", "layer_epochs", "pretrain_epochs",
                "pretrain_learning_rate", "corruption", "batch_size")  # what decides the pretrained layers
 EVAL_BATCH = 4096  # rows at once outside training; bounds the memory of predict and transform
@@ -131,6 +131,7 @@ class Trainer:
         self.max_steps, self.shared, self.save_every = max_steps, shared, save_every
         self.history: list[dict] = []
         self.step_losses: dict[str, list[float]] = defaultdict(list)
+        self.kept: dict[str, Tensor] = {}  # what a later phase needs beside the module; part of a checkpoint
         self._saved_at = time.monotonic()
         self._resume = self._read() if checkpoint is not None and checkpoint.exists() else None
 
@@ -145,7 +146,7 @@ class Trainer:
 
     def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
               learning_rate: Callable[[int], float], adam_eps: float = 1e-8) -> None:
-        """Adam on ``loss(rows)``, a scalar and its named terms, for ``epochs`` passes over X.
+        """Adam on ``loss(X[rows], rows)``, a scalar and its named terms, for ``epochs`` passes over X.
 
         ``learning_rate`` maps an epoch, from 0, to the rate used in it. FloatingPointError where the
         loss stops being finite.
@@ -169,7 +170,7 @@ class Trainer:
             n_batches = max(1, n // batch_size)
             for rows in order[: n_batches * batch_size].split(batch_size):
                 with torch.autocast(self.X.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                    value, terms = loss(self.X[rows])
+                    value, terms = loss(self.X[rows], rows)
                 value.backward()
                 optimizer.step()
                 for key, term in {"loss": value, **terms}.items():
@@ -254,6 +255,7 @@ class Trainer:
         if not finished and time.monotonic() - self._saved_at < self.save_every:
             return
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
+        tensors |= {f"kept.{key}": value for key, value in self.kept.items()}
         tensors["generator"] = self.generator.get_state()
         if optimizer is not None and not finished:
             for i, state in optimizer.adam.state_dict()["state"].items():
@@ -275,6 +277,7 @@ class Trainer:
         tensors = saved["tensors"]
         self.module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items()
                                      if k.startswith("module.")})
+        self.kept = {k.removeprefix("kept."): v.to(self.X.device) for k, v in tensors.items() if k.startswith("kept.")}
         self.generator.set_state(tensors["generator"])
         self.history[:] = saved["history"]
         if optimizer is not None:

@@ -56,18 +56,21 @@ class VaDENetwork(nn.Module):
         mean, log_var = self.decoder.distribution(z)
         return -0.5 * (LOG_2PI + log_var + (x - mean).square() * (-log_var).exp()).sum(1)
 
-    def elbo_terms(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def elbo_terms(self, x: Tensor, noise: Tensor, gamma: Tensor | None = None) -> dict[str, Tensor]:
         """The five terms of eq. 13, each (n,); their sum is the ELBO of every row.
 
         With ``z = mean + std * noise`` (one draw, as in the paper) and ``gamma = q(c|x) = p(c|z)``
-        (eqs. 11 and 12). All but the first are expectations in closed form.
+        (eqs. 11 and 12), or the (n, K) that is given. All but the first are expectations in closed form.
         """
         mean, log_var = self.encoder.distribution(x)
         z = mean + noise * (0.5 * log_var).exp()
         with torch.autocast(x.device.type, enabled=False):  # small, and sensitive: always float32
             mixture = self.mixture
-            log_gamma = mixture.log_responsibilities(z)
-            gamma = log_gamma.exp()
+            if gamma is None:
+                log_gamma = mixture.log_responsibilities(z)
+                gamma = log_gamma.exp()
+            else:
+                log_gamma = gamma.clamp_min(torch.finfo(gamma.dtype).tiny).log()  # 0 log 0 = 0
             d = mean.shape[1]
             terms = {
                 "log p(z|c)": (gamma * mixture.log_prob_components(mean, log_var)).sum(1),
@@ -98,6 +101,8 @@ class VaDE(ClusterMixin, CodingEstimator):
     init : how the mixture starts on the codes: ``"gmm"`` (the paper), ``"gmm-full"``, ``"kmeans"``,
         ``"umap"`` or ``"random"``; see :func:`~genclust.mixture.initial_responsibilities`.
     n_init : restarts of that clustering; the best likelihood (or inertia) is taken.
+    held_epochs : epochs, before the others, in which q(c|x) is held at that clustering while everything else
+        is trained, so that the codes come to fit it. Not in the paper.
     n_restarts : whole fits from different seeds; the best ELBO is kept.
     random_state, device, precision, verbose : see :class:`Autoencoder`.
 
@@ -121,12 +126,13 @@ class VaDE(ClusterMixin, CodingEstimator):
         "pretraining": [StrOptions({"stacked", "end-to-end"}), None],
         "init": [StrOptions(set(INITS))],
         "n_init": [Interval(Integral, 1, None, closed="left")],
+        "held_epochs": [COUNT],
     }
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", epochs=150,
                  batch_size=256, learning_rate=0.002, lr_decay=0.9, lr_decay_every=10, lr_floor=0.0002,
                  adam_eps=1e-4, reconstruction_weight=1.0, pretraining="stacked", layer_epochs=8,
-                 pretrain_epochs=20, pretrain_learning_rate=1e-3, corruption=0.2, init="gmm", n_init=10,
+                 pretrain_epochs=20, pretrain_learning_rate=1e-3, corruption=0.2, init="gmm", n_init=10, held_epochs=0,
                  n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.n_clusters = n_clusters
         self.latent_dim = latent_dim
@@ -147,6 +153,7 @@ class VaDE(ClusterMixin, CodingEstimator):
         self.corruption = corruption
         self.init = init
         self.n_init = n_init
+        self.held_epochs = held_epochs
         self.n_restarts = n_restarts
         self.random_state = random_state
         self.device = device
@@ -163,24 +170,34 @@ class VaDE(ClusterMixin, CodingEstimator):
             pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
                      layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
                      learning_rate=self.pretrain_learning_rate, corruption=self.corruption)
-        trainer.once("mixture", lambda: self._start_mixture(trainer.X))
+        trainer.once("mixture", lambda: self._start_mixture(trainer))
 
-        def loss(x: Tensor):
+        def loss(x: Tensor, rows: Tensor):
             noise = torch.randn(len(x), self.latent_dim, generator=trainer.generator, device=x.device)
-            terms = {name: term.mean() for name, term in net.elbo_terms(x, noise).items()}
+            held = trainer.kept.get("partition")
+            terms = net.elbo_terms(x, noise, None if held is None else held[rows])
+            terms = {name: term.mean() for name, term in terms.items()}
             elbo = sum(terms.values())
             weighted = elbo + (self.reconstruction_weight - 1) * terms["log p(x|z)"]
             return -weighted, {"elbo": elbo, **terms}
 
-        trainer.train("vade", loss, net.parameters(), epochs=self.epochs, batch_size=self.batch_size,
+        adam = dict(batch_size=self.batch_size, adam_eps=self.adam_eps)
+        trainer.train("held", loss, net.parameters(), epochs=self.held_epochs,
+                      learning_rate=exponential_decay(self.learning_rate), **adam)
+        trainer.kept.clear()
+        trainer.train("vade", loss, net.parameters(), epochs=self.epochs,
                       learning_rate=exponential_decay(self.learning_rate, self.lr_decay, self.lr_decay_every,
-                                                      self.lr_floor), adam_eps=self.adam_eps)
+                                                      self.lr_floor), **adam)
 
-    def _start_mixture(self, X: Tensor) -> None:
+    def _start_mixture(self, trainer) -> None:
+        X = trainer.X
         codes = self._map(self.module_.encoder, X)
         start = initial_responsibilities(codes.cpu().numpy(), self.n_clusters, self.init, n_init=self.n_init,
                                          random_state=self.seed_)
-        self.module_.mixture.maximise(codes, torch.from_numpy(start).to(X.device))
+        start = torch.from_numpy(start).to(X.device)
+        self.module_.mixture.maximise(codes, start)
+        if self.held_epochs:
+            trainer.kept["partition"] = start.float()
 
     def _conclude(self, X):
         mixture = self.module_.mixture

@@ -14,10 +14,13 @@ from scipy import stats
 from .records import Record, RecordStore
 from .specs import Spec
 
-RANGES = {"percent": (0.0, 100.0), "seconds": (0.0, math.inf), "count": (0.0, math.inf)}
+# "index" is a score such as ARI or NMI given as a fraction; "number" what has no range, such as an FID
+RANGES = {"percent": (0.0, 100.0), "index": (-1.0, 1.0), "probability": (0.0, 1.0), "seconds": (0.0, math.inf),
+          "count": (0.0, math.inf), "number": (-math.inf, math.inf)}
+Unit = Literal["percent", "index", "probability", "seconds", "count", "number"]
 Verdict = Literal["reproduced", "exceeded", "not reproduced", "at reduced scale", "quoted", "context", "not run"]
 VERDICTS: tuple[str, ...] = ("reproduced", "exceeded", "not reproduced", "at reduced scale", "not run", "quoted", "context")
-TOLERANCE = {"percent": 2.0}  # percentage points; the protocol page says why
+TOLERANCE = {"percent": 2.0, "index": 0.02}  # percentage points, hundredths; the protocol page says why
 
 
 class _Strict(BaseModel):
@@ -57,6 +60,8 @@ class Claim(_Strict):
     ``kind``: ``value`` is compared with a number of ours; ``order`` says that one method beats another;
     ``property`` holds where a named check of ours does; ``quoted`` is a cell that the paper takes from
     elsewhere; ``context`` is shown and not judged (a data set's size, seconds on other hardware).
+    ``cell`` names what is measured, method/data/metric, in the same words wherever a paper reports it, so that
+    papers that disagree are found. ``doubt`` says why a printed figure looks wrong.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+(/[a-z0-9+.-]+)+$")
@@ -66,10 +71,13 @@ class Claim(_Strict):
     value: float | None = None
     spread: float | None = None
     runs: int | None = None
-    unit: Literal["percent", "seconds", "count"] | None = None
+    unit: Unit | None = None
+    better: Literal["higher", "lower"] = "higher"
     quoted_from: str | None = None
     answered_by: AnsweredBy | None = None
     tolerance: float | None = None
+    cell: str | None = Field(default=None, pattern=r"^[a-z0-9+.-]+/[a-z0-9+.-]+/[a-z0-9+.-]+$")
+    doubt: str | None = None
     why: str | None = None
     not_run: str | None = None
 
@@ -171,7 +179,7 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     found["reason"] = f"tolerance {tolerance:g}"
     if abs(measured - claim.value) <= tolerance or (by.reduce == "mean" and low is not None and low <= claim.value <= high):
         return Answer(verdict="reproduced", **found)
-    if measured > claim.value:
+    if (measured > claim.value) == (claim.better == "higher"):
         return Answer(verdict="exceeded", **found)
     if by.reduce == "best" and len(values) < (claim.runs or 1):
         found["reason"] = found["scale"] = f"the best of {len(values)} runs, where the paper had {claim.runs}"

@@ -35,6 +35,7 @@ _VADE: dict[str, dict[str, Any]] = {
     "ae+gmm": dict(covariance_type="full", n_init=10, **_PRETRAINING),
     "vade": dict(epochs=150, init="gmm-full", n_init=10, **_PRETRAINING),
     "vade-umap": dict(epochs=150, init="umap", n_init=10, **_PRETRAINING),
+    "vade-held": dict(epochs=150, init="umap", n_init=10, held_epochs=10, **_PRETRAINING),
 }
 _VADE_PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
@@ -43,6 +44,7 @@ _VADE_PROFILES: dict[str, dict[str, Any]] = {
         "ae+gmm": dict(layer_epochs=4, pretrain_epochs=10, n_init=3),
         "vade": dict(layer_epochs=4, pretrain_epochs=10, n_init=3, epochs=15),
         "vade-umap": dict(layer_epochs=4, pretrain_epochs=10, n_init=3, epochs=15),
+        "vade-held": dict(layer_epochs=4, pretrain_epochs=10, n_init=3, epochs=15, held_epochs=5),
     },
     "smoke": {
         "n_samples": 1000,
@@ -50,6 +52,7 @@ _VADE_PROFILES: dict[str, dict[str, Any]] = {
         "ae+gmm": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1),
         "vade": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, epochs=2),
         "vade-umap": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, epochs=2),
+        "vade-held": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, epochs=2, held_epochs=2),
     },
 }
 

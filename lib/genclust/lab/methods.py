@@ -60,5 +60,6 @@ METHODS = {
     "ae+gmm": Method("AE+GMM", _ae_gmm, lambda m, X: float(m[-1].lower_bound_), "autoencoder", "autoencoder"),
     "vade": Method("VaDE", _vade, lambda m, X: float(m.objective_), "vade"),
 }
-# The same estimator under another name, so that a table can hold both starts.
+# The same estimator under other names, so that a table can hold every start.
 METHODS["vade-umap"] = replace(METHODS["vade"], title="VaDE, UMAP start")
+METHODS["vade-held"] = replace(METHODS["vade"], title="VaDE, UMAP start held")

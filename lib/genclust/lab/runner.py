@@ -122,7 +122,7 @@ class Follower:
         self.estimator = None
 
     def __call__(self, deep, phase: str, epoch: int, logs: dict) -> None:
-        if phase == "vade" and (epoch <= CURVE_DENSE or epoch % CURVE_EVERY == 0):
+        if phase in ("held", "vade") and (epoch <= CURVE_DENSE or epoch % CURVE_EVERY == 0):
             logs["accuracy"] = self._accuracy(deep.predict(self.X))
         if phase == "autoencoder" and epoch in MIXTURE_EPOCHS:
             logs["accuracy"] = self._mixture_accuracy(deep.transform(self.X))
@@ -268,4 +268,4 @@ def _epochs(spec: Spec) -> dict[str, int]:
         return {}
     params = deep.get_params()
     layers = (len(params["hidden"]) + 1) * params["layer_epochs"] if params["pretraining"] == "stacked" else 0
-    return {"layers": layers, "pretrain": params["pretrain_epochs"], "train": params.get("epochs", 0)}
+    return {"layers": layers, "pretrain": params["pretrain_epochs"], "train": params.get("held_epochs", 0) + params.get("epochs", 0)}
