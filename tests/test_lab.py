@@ -19,7 +19,8 @@ from genclust.lab.experiments import EXPERIMENTS, make_specs, recompute
 from genclust.lab.files import project_root
 from genclust.lab.provenance import imported_files
 from genclust.lab.records import RecordError, RecordStore
-from genclust.lab.runner import execute, run_all
+from genclust.lab.runner import execute
+from genclust.lab.schedule import run_all
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,20 +110,47 @@ def test_a_record_changed_by_hand_is_refused(made, tmp_path):
     store, (vade, _) = made
     copy = tmp_path / "vade" / store.path(vade.spec).name
     copy.parent.mkdir()
-    content = json.loads(store.path(vade.spec).read_text())
-    content["metrics"]["accuracy"] = 0.9406
-    copy.write_text(json.dumps(content))
-    with pytest.raises(RecordError, match="changed after its run"):
-        list(RecordStore(tmp_path).all())
-    copy.write_text(copy.read_text()[:500])
-    with pytest.raises(RecordError, match="is not a record"):
-        list(RecordStore(tmp_path).all())
+    whole = store.path(vade.spec).read_text()
+    epoch = json.dumps(vade.history[-1])
+    for edited in (whole.replace(str(vade.metrics["accuracy"]), "0.9406"),  # in the head
+                   whole.replace(epoch, epoch.replace(str(vade.history[-1]["loss"]), "1.5")),  # in the history
+                   json.dumps(json.loads(whole)), whole[:500], whole[:-200], ""):
+        assert edited != whole
+        copy.write_text(edited)
+        with pytest.raises(RecordError, match="is not as its run wrote it"):
+            list(RecordStore(tmp_path).all())
     copy.write_bytes(store.path(vade.spec).read_bytes())
     arrays = bytearray(store.path(vade.spec).with_suffix(".npz").read_bytes())
     arrays[len(arrays) // 2] ^= 1
     copy.with_suffix(".npz").write_bytes(arrays)
     with pytest.raises(RecordError, match="changed after its run"):
         RecordStore(tmp_path).arrays(vade)
+
+
+def test_a_head_says_what_the_whole_record_says(made):
+    store, records = made
+    for record in records:
+        (head,) = store.heads(method=record.spec.method, seed=0, n_clusters=10)
+        assert head["id"] == record.spec.id and head["spec"] == record.spec.model_dump()
+        assert head["metrics"] == record.metrics and head["objective"] == record.objective
+        (row,) = store.table(method=record.spec.method)
+        assert row["accuracy"] == record.metrics["accuracy"] and row["n_clusters"] == 10 and row["seed"] == 0
+    assert [r["method"] for r in store.table()] == ["gmm", "vade"]
+    assert store.find(method="vade") == [records[0]] and not store.table(n_clusters=11) and not store.table(paper="wamic")
+    longest = records[0].model_copy(update={"replay": {f"phase {i}": [float(i)] * 5 for i in range(200)}})
+    other = RecordStore(store.root.parent / "long")
+    other.put(longest)
+    assert next(other.heads())["replay"] == longest.replay  # longer than what is read at first
+
+
+def test_a_record_that_other_code_made_is_made_anew_where_asked(made, tmp_path, monkeypatch):
+    store, (vade, _) = made
+    other = RecordStore(tmp_path / "records")
+    stale = other.put(vade.model_copy(update={"provenance": vade.provenance.model_copy(update={"library": "0" * 16}),
+                                              "arrays": None}))
+    assert execute(vade.spec, other, tmp_path / "work") == stale
+    again = execute(vade.spec, other, tmp_path / "work", same_code=True)
+    assert again.provenance.library == vade.provenance.library and again.metrics == vade.metrics
 
 
 def test_two_workers_give_the_records_that_one_gives(made, tmp_path):
@@ -199,8 +227,8 @@ def test_an_unchanged_library_replays(made):
 def _half_entropy(monkeypatch):
     from genclust.vade import VaDENetwork
     terms = VaDENetwork.elbo_terms
-    monkeypatch.setattr(VaDENetwork, "elbo_terms", lambda self, x, e: {
-        k: v * (0.99 if k == "-log q(z|x)" else 1) for k, v in terms(self, x, e).items()})
+    monkeypatch.setattr(VaDENetwork, "elbo_terms", lambda self, x, *rest: {
+        k: v * (0.99 if k == "-log q(z|x)" else 1) for k, v in terms(self, x, *rest).items()})
 
 
 def _other_rate(monkeypatch):
@@ -356,7 +384,7 @@ def test_show_prints_a_record_and_the_command_that_recomputes_it(made):
 
 def test_verify_passes_and_then_fails_on_a_changed_loss(made, monkeypatch):
     store, _ = made
-    words = ["verify", "--records", str(store.root)]
+    words = ["verify", "--workers", "1", "--records", str(store.root)]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0 and "2 of 2 records replay" in result.stdout
     _half_entropy(monkeypatch)

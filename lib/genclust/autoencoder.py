@@ -113,6 +113,13 @@ class CodingEstimator(DeepEstimator):
     def _check_data(self, X):
         self.likelihood_ = resolve_likelihood(self.likelihood, X)
 
+    def planned_epochs(self) -> dict[str, int]:
+        """The phases of a fit, in order, and the epochs of each: what a progress bar counts."""
+        layers = {f"layer {i + 1}": self.layer_epochs for i in range(len(self.hidden) + 1)}
+        if self.pretraining is None:
+            return {}
+        return (layers if self.pretraining == "stacked" else {}) | {"autoencoder": self.pretrain_epochs}
+
     @property
     def _n_features_out(self) -> int:
         return self.latent_dim

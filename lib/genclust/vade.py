@@ -189,6 +189,10 @@ class VaDE(ClusterMixin, CodingEstimator):
                       learning_rate=exponential_decay(self.learning_rate, self.lr_decay, self.lr_decay_every,
                                                       self.lr_floor), **adam)
 
+    def planned_epochs(self) -> dict[str, int]:
+        """Those of :meth:`CodingEstimator.planned_epochs`, then VaDE's own."""
+        return super().planned_epochs() | {"held": self.held_epochs, "vade": self.epochs}
+
     def _start_mixture(self, trainer) -> None:
         X = trainer.X
         codes = self._map(self.module_.encoder, X)

@@ -16,9 +16,8 @@ from ..datasets import names
 from .experiments import make_specs, unknown
 from .files import project_root
 from .methods import METHODS
-from .provenance import library_digest
 from .records import Record, RecordStore
-from .runner import run_all
+from .schedule import run_all, work_folder
 from .specs import Spec
 
 DatasetName = Literal[tuple(names())]
@@ -99,12 +98,7 @@ def live(params: VadeParameters, methods: Sequence[str]) -> dict[str, Record]:
     """The records of a chapter's live runs, by method: made now, with a progress bar, or found from an
     earlier execution with the same parameters and the same code."""
     specs = live_specs(params, methods)
-    store = live_store()
-    for spec in specs:
-        record = store.get(spec)
-        if record is not None and record.provenance.library != library_digest(METHODS[spec.method].module):
-            store.path(spec).unlink()  # made by other code
-    return {r.spec.method: r for r in run_all(specs, store, project_root() / "build" / "runs")}
+    return {r.spec.method: r for r in run_all(specs, live_store(), work_folder(), same_code=True)}
 
 
 def live_specs(params: VadeParameters, methods: Sequence[str]) -> list[Spec]:

@@ -44,14 +44,17 @@ class Where(_Strict):
 class AnsweredBy(_Strict):
     """Which records answer a claim, and how they are reduced to one number.
 
-    ``reduce``: ``best`` takes the run with the best objective, as VaDE did; ``mean`` the mean over seeds.
+    ``reduce``: ``best`` takes the run with the best objective, as VaDE did; ``mean`` the mean over seeds;
+    ``min`` and ``max`` their extremes. An order claim compares with ``against``, the other method, in
+    ``against_experiment`` where that is another one.
     """
 
     experiment: str
     method: str
     metric: str
-    reduce: Literal["best", "mean"] = "mean"
-    against: str | None = None  # the other method, for an order claim
+    reduce: Literal["best", "mean", "min", "max"] = "mean"
+    against: str | None = None
+    against_experiment: str | None = None
 
 
 class Claim(_Strict):
@@ -164,11 +167,12 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     if claim.kind == "property":
         return _property(claim, store, records, scale)
     if claim.kind == "order":
-        others = store.find(experiment=by.experiment, method=by.against, profile="paper")
+        others = store.find(experiment=by.against_experiment or by.experiment, method=by.against, profile="paper")
         return _order(claim, records, others, scale)
     values = [in_unit(record, by.metric, claim.unit) for record in records]
     chosen = max(range(len(records)), key=lambda i: records[i].objective)
-    measured = values[chosen] if by.reduce == "best" else statistics.fmean(values)
+    reduced = {"best": lambda v: v[chosen], "mean": statistics.fmean, "min": min, "max": max}
+    measured = reduced[by.reduce](values)
     low, high = interval(values)
     found = dict(claim=claim, measured=measured, low=low, high=high, values=values, records=records, scale=scale)
     if claim.kind == "context":
@@ -201,14 +205,18 @@ def _property(claim: Claim, store: RecordStore, records: list[Record], scale: st
 
 
 def _order(claim: Claim, records: list[Record], others: list[Record], scale: str) -> Answer:
-    """Welch's one-sided test that the first method scores higher."""
-    by = claim.answered_by
-    a, b = ([in_unit(r, by.metric, "percent") for r in rs] for rs in (records, others))
+    """Welch's one-sided test that the first method scores better."""
+    by, unit = claim.answered_by, claim.unit or "percent"
+    a, b = ([in_unit(r, by.metric, unit) for r in rs] for rs in (records, others))
     found = dict(claim=claim, records=records + others, values=a, scale=scale)
     if len(a) < 2 or len(b) < 2:
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
     spread = max(statistics.pstdev(a), statistics.pstdev(b))
-    p = float(stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue) if spread > 0 else float(statistics.fmean(a) <= statistics.fmean(b))
+    higher = claim.better == "higher"
+    if spread > 0:
+        p = float(stats.ttest_ind(a, b, equal_var=False, alternative="greater" if higher else "less").pvalue)
+    else:  # both without spread: the test has no answer, the means have
+        p = 0.0 if statistics.fmean(a) != statistics.fmean(b) and (statistics.fmean(a) > statistics.fmean(b)) == higher else 1.0
     reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f}, Welch p = {p:.2g}"
     if scale:
         return Answer(verdict="at reduced scale", reason=f"{reason}; {scale}", **found)

@@ -64,6 +64,8 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
         param: Annotated[Optional[list[str]], typer.Option("--param", "-p", help="NAME=VALUE; may be repeated.")] = None,
         n_samples: Annotated[Optional[int], typer.Option(min=2, help="A seeded subset of so many rows.")] = None,
         workers: Annotated[int, typer.Option(min=1, help="Processes; the cores are shared among them.")] = 1,
+        scheduler: Annotated[Optional[str], typer.Option(help="A Dask scheduler, tcp://host:port: its workers make the "
+                                                              "runs.")] = None,
         force: Annotated[bool, typer.Option("--force", help="Run again even where a record exists.")] = False,
         records: Records = None) -> None:
     """Run an experiment; each run ends as a record. What has a record is not run again."""
@@ -75,71 +77,60 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
     specs = make_specs(experiment, profile=profile, methods=method, seeds=parse_seeds(seeds), n_samples=n_samples,
                        **parse_overrides(param or []))
     store = record_store(records, profile)
-    from .runner import run_all
-    for record in run_all(specs, store, work_folder(), workers=workers, force=force):
-        typer.echo(summary(record))
+    from .schedule import run_all, work_folder
+    run_all(specs, store, work_folder(), workers=workers, scheduler=scheduler, force=force, same_code=profile != "paper")
+    wanted = {spec.id for spec in specs}
+    typer.echo("\n".join(summary(head) for head in store.heads(experiment=experiment, profile=profile) if head["id"] in wanted))
 
 
-def work_folder() -> Path:
-    """Checkpoints of unfinished runs: ``build/runs`` in the checkout."""
-    return project_root() / "build" / "runs"
-
-
-def summary(record) -> str:
-    """One line on a record."""
-    p, m = record.provenance, record.metrics
-    return (f"{record.spec.id}  {record.spec.experiment:16} {record.spec.method:10} {record.spec.profile:6} "
-            f"s{record.spec.seed:<3} accuracy {m['accuracy']:.4f}  nmi {m['nmi']:.4f}  objective {record.objective:.6g}  "
-            f"{p.wall_seconds:.0f} s  {p.peak_memory_mb:.0f} MB")
+def summary(head: dict) -> str:
+    """One line on a record, from its head."""
+    s, p, m = head["spec"], head["provenance"], head["metrics"]
+    return (f"{head['id']}  {s['experiment']:16} {s['method']:10} {s['profile']:6} "
+            f"s{s['seed']:<3} accuracy {m['accuracy']:.4f}  nmi {m['nmi']:.4f}  objective {head['objective']:.6g}  "
+            f"{p['wall_seconds']:.0f} s  {p['peak_memory_mb']:.0f} MB")
 
 
 @app.command()
 def status(records: Records = None) -> None:
     """List every record, and the runs that were begun and not finished."""
+    from .schedule import work_folder
     store = record_store(records)
-    found = list(store.all())
-    for record in found:
-        typer.echo(summary(record))
+    lines = [summary(head) for head in store.heads()]
     unfinished = sorted(work_folder().glob("*.clock.json")) if records is None else []
-    for path in unfinished:
-        clock = json.loads(path.read_text())
-        typer.echo(f"unfinished    {path.name.removesuffix('.clock.json')}  after {clock['seconds']:.0f} s: "
-                   "the same `genclust run` goes on with it")
-    typer.echo(f"{len(found)} records, {len(unfinished)} unfinished")
+    clocks = [json.loads(path.read_text()) for path in unfinished]
+    typer.echo("\n".join(lines + [
+        f"unfinished    {path.name.removesuffix('.clock.json')}  after {clock['seconds']:.0f} s: the same `genclust run` "
+        "goes on with it" for path, clock in zip(unfinished, clocks)] + [f"{len(lines)} records, {len(unfinished)} unfinished"]))
 
 
 @app.command()
 def show(id: Annotated[str, typer.Argument(help="The id of a record, or its beginning.")], records: Records = None) -> None:
     """Print one record, without its history, and the command that runs it again."""
     from .experiments import recompute, unknown
+    from .specs import Spec
     store = record_store(records)
-    found = {r.spec.id: r for r in store.all()}
-    near = [r for key, r in found.items() if key.startswith(id)]
+    found = {head["id"]: Spec.model_validate(head["spec"]) for head in store.heads()}
+    near = [spec for key, spec in found.items() if key.startswith(id)]
     if not near:
         raise unknown("record", id, found)
-    for record in near:
-        content = record.model_dump(exclude={"history", "digest"})
-        typer.echo(json.dumps(content, indent=2))
+    for spec in near:
+        record = store.read(store.path(spec))
+        typer.echo(json.dumps(record.model_dump(exclude={"history", "digest", "history_digest"}), indent=2))
         typer.echo(f"again: {recompute(record.spec)}")
 
 
 @app.command()
-def verify(records: Records = None) -> None:
-    """Replay the first steps of every record with today's code, and compare."""
-    from ..datasets import load
-    from .replay import ReplayError, compare, prefix
-    store, failed, n = record_store(records), 0, 0
-    for record in store.all():
+def verify(records: Records = None,
+           workers: Annotated[Optional[int], typer.Option(min=1, help="Processes [the number of cores].")] = None) -> None:
+    """Check every record, replay its first steps with today's code, and compare."""
+    from .replay import verify_all
+    store = record_store(records)
+    failed = n = 0
+    for outcome in verify_all(store, workers=workers):
         n += 1
-        if record.arrays is not None:
-            store.arrays(record)
-        try:
-            X = load(record.spec.dataset, n_samples=record.spec.n_samples).X
-            compare(record.replay, prefix(record.spec, X), str(record.spec))
-            typer.echo(f"same   {record.spec}")
-        except ReplayError as error:
-            failed += 1
-            typer.echo(f"PARTS  {error}", err=True)
+        failed += not outcome.same
+        typer.echo(f"{'same  ' if outcome.same else 'PARTS '} {outcome.what}", err=not outcome.same)
     typer.echo(f"{n - failed} of {n} records replay")
     if failed:
         raise typer.Exit(1)

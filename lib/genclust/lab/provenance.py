@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def library_digest(module: str | None) -> str:
     return sha256("".join(f"{p.name} {sha256(p)}\n" for p in imported_files(module)))[:16]
 
 
+@cache
 def git_state() -> tuple[str, bool]:
     """The commit that the code is at, and whether files that git tracks differ from it; ("", True) outside git."""
     def git(*words: str) -> str:
@@ -65,7 +67,19 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def reset_peak_memory() -> None:
+    """Lets :func:`peak_memory_mb` count from now, where the system can do that (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
 def peak_memory_mb() -> float:
-    """The largest resident size of this process so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+    """The largest resident size of this process, in MB (10^6 bytes), since its start or the last reset."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return round(int(found[1]) * 1024 / 1e6, 1)
+    except (OSError, TypeError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)

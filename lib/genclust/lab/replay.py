@@ -8,12 +8,22 @@ that it takes seconds and means the same on every machine.
 
 from __future__ import annotations
 
+import json
 import math
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from .files import sha256, write_atomic
 from .methods import METHODS
+from .provenance import LIBRARY
+from .records import RecordError, RecordStore
 from .specs import Spec
 
 ROWS = 1024
@@ -61,3 +71,60 @@ def compare(recorded: dict[str, list[float]], replayed: dict[str, list[float]], 
         for step, (then, now) in enumerate(zip(losses, replayed[phase]), 1):
             if not math.isclose(then, now, rel_tol=RTOL, abs_tol=1e-6):
                 raise ReplayError(f"{what}: phase {phase!r}, step {step}: recorded {then:.8g}, today {now:.8g}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a record is whole and replays; ``what`` is its spec, or what is wrong with it."""
+
+    stem: str
+    same: bool
+    what: str
+
+
+def verify(path: Path, root: Path) -> Outcome:
+    """Checks the record in a file: digests, schema, arrays, and the replay of its first steps."""
+    from ..datasets import load
+    store = RecordStore(root)
+    try:
+        record = store.read(path)
+        if record.arrays is not None:
+            store.arrays(record)
+        X = load(record.spec.dataset, n_samples=record.spec.n_samples).X
+        compare(record.replay, prefix(record.spec, X), str(record.spec))
+    except (ReplayError, RecordError) as error:
+        return Outcome(path.stem, False, str(error))
+    return Outcome(path.stem, True, str(record.spec))
+
+
+def verify_all(store: RecordStore, *, workers: int | None = None, notes: Path | None = None) -> Iterator[Outcome]:
+    """Every record of a store, in order, in as many processes as there are cores.
+
+    With ``notes``, a file, outcomes found before are taken from it where neither the record nor any file of
+    the library has changed since, and new ones are added.
+    """
+    code = sha256("".join(map(sha256, sorted(LIBRARY.rglob("*.py")))) + torch.__version__)
+    paths = store.paths()
+    keys = {path: sha256(code + sha256(path)) for path in paths}
+    try:
+        known = {key: Outcome(**given) for key, given in json.loads(notes.read_text()).items()} if notes else {}
+    except (OSError, ValueError, TypeError):
+        known = {}
+    todo = [path for path in paths if keys[path] not in known]
+    workers = min(workers or len(os.sched_getaffinity(0)), len(todo))
+    if workers > 1:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = pool.map(verify, todo, [store.root] * len(todo))
+            yield from _in_turn(paths, keys, known, found)
+    else:
+        yield from _in_turn(paths, keys, known, map(verify, todo, [store.root] * len(todo)))
+    if notes:
+        write_atomic(notes, json.dumps({keys[path]: asdict(known[keys[path]]) for path in paths}, indent=1))
+
+
+def _in_turn(paths: list[Path], keys: dict[Path, str], known: dict[str, Outcome], found: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Outcomes in the order of ``paths``; those in ``found`` are added to ``known``."""
+    for path in paths:
+        if keys[path] not in known:
+            known[keys[path]] = next(found)
+        yield known[keys[path]]

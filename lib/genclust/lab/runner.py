@@ -1,25 +1,20 @@
-"""From a spec to a record: one run, or many in several processes."""
+"""From a spec to a record: one run, which can be killed at any moment and taken up again."""
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from .files import project_root, sha256, write_atomic
 from .methods import METHODS
-from .provenance import git_state, library_digest, peak_memory_mb, processor
+from .provenance import git_state, library_digest, peak_memory_mb, processor, reset_peak_memory
 from .records import Provenance, Record, RecordStore
 from .specs import Spec
 
@@ -32,15 +27,19 @@ CURVE_DENSE, CURVE_EVERY = 10, 5  # accuracy after each of the first epochs, the
 MIXTURE_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100)  # of the autoencoder; where AE+GMM's curve has points
 
 
-def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, progress: Progress | None = None) -> Record:
+def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, same_code: bool = False,
+            progress: Progress | None = None) -> Record:
     """The record of a spec: found in the store, or made by running it and written there in one step.
 
     ``work`` keeps the checkpoint of an unfinished run; a run that was killed goes on from there. Two
-    runners on one spec are safe: the second waits and finds the first one's record.
+    runners on one spec are safe: the second waits and finds the first one's record. With ``same_code`` a
+    record that other code made is made anew; ``force`` makes any anew.
     """
     work.mkdir(parents=True, exist_ok=True)
     with FileLock(work / f"{spec.stem}.lock"):
         found = None if force else store.get(spec)
+        if found is not None and same_code and found.provenance.library != library_digest(METHODS[spec.method].module):
+            found = None
         return found or _run(spec, store, work, progress)
 
 
@@ -54,6 +53,9 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
     from .replay import prefix
 
     began = time.monotonic()
+    reset_peak_memory()  # this process may have made other records before
+    for half_written in work.glob(f".{spec.stem}.*"):  # by a process that was killed; we hold the lock
+        half_written.unlink(missing_ok=True)
     clock = _Clock(work / f"{spec.stem}.clock.json")
     checkpoint = work / f"{spec.stem}.safetensors"
     method = METHODS[spec.method]
@@ -184,88 +186,3 @@ def _constraints() -> str:
         return sha256(project_root() / "constraints.txt")[:16]
     except OSError:
         return ""
-
-
-# -- many runs -------------------------------------------------------------------------------------
-
-
-def run_all(specs: Sequence[Spec], store: RecordStore, work: Path, *, workers: int = 1, force: bool = False) -> list[Record]:
-    """The records of many specs, in order, with a progress bar for each run that is under way.
-
-    With several workers each run has a process, and an equal share of the cores, to itself. The first
-    failure is raised after the other runs have ended; what they recorded stays.
-    """
-    specs = list(specs)
-    n_epochs = [sum(_epochs(s).values()) for s in specs]
-    overall = tqdm(total=len(specs), desc="runs", unit="run", position=0)
-    bars: dict[str, tqdm] = {}
-    last: dict[str, tuple[str, int]] = {}
-
-    def show(spec_id: str, phase: str, epoch: int) -> None:
-        bar = bars.get(spec_id)
-        if bar is None:
-            i = next(i for i, s in enumerate(specs) if s.id == spec_id)
-            bar = bars[spec_id] = tqdm(total=n_epochs[i], unit="epoch", leave=False, position=len(bars) + 1)
-        before = last.get(spec_id, (phase, 0))
-        done = epoch - before[1] if before[0] == phase else epoch
-        last[spec_id] = (phase, epoch)
-        spec = next(s for s in specs if s.id == spec_id)
-        bar.set_description(f"{spec.experiment} {spec.method} s{spec.seed} {phase}")
-        bar.update(done)
-
-    records: dict[int, Record] = {}
-    failures: list[tuple[Spec, BaseException]] = []
-    try:
-        if workers <= 1:
-            for i, spec in enumerate(specs):
-                try:
-                    records[i] = execute(spec, store, work, force=force, progress=lambda p, e: show(spec.id, p, e))
-                except Exception as error:
-                    failures.append((spec, error))
-                overall.update()
-        else:
-            context = multiprocessing.get_context("spawn")
-            with context.Manager() as manager:
-                queue = manager.Queue()
-                listener = Thread(target=lambda: [show(*event) for event in iter(queue.get, None)], daemon=True)
-                listener.start()
-                threads = max(1, len(os.sched_getaffinity(0)) // workers)
-                with ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise, initargs=(threads,),
-                                         max_tasks_per_child=1) as pool:
-                    futures = {pool.submit(_in_worker, s, store.root, work, force, queue): i for i, s in enumerate(specs)}
-                    for future in as_completed(futures):
-                        i = futures[future]
-                        try:
-                            records[i] = future.result()
-                        except Exception as error:
-                            failures.append((specs[i], error))
-                        overall.update()
-                queue.put(None)
-                listener.join()
-    finally:
-        for bar in (*bars.values(), overall):
-            bar.close()
-    if failures:
-        text = "\n".join(f"  {spec}: {type(e).__name__}: {e}" for spec, e in failures)
-        raise RuntimeError(f"{len(failures)} of {len(specs)} runs failed:\n{text}") from failures[0][1]
-    return [records[i] for i in range(len(specs))]
-
-
-def _initialise(threads: int) -> None:
-    import torch
-    torch.set_num_threads(threads)
-
-
-def _in_worker(spec: Spec, root: Path, work: Path, force: bool, queue) -> Record:
-    return execute(spec, RecordStore(root), work, force=force, progress=lambda p, e: queue.put((spec.id, p, e)))
-
-
-def _epochs(spec: Spec) -> dict[str, int]:
-    """Epochs of every phase of a spec, for the progress bar."""
-    method = METHODS[spec.method]
-    deep = method.deep(method.make(spec.seed, **spec.params)) if method.module else None
-    if deep is None:
-        return {}
-    params = deep.get_params()
-    layers = (len(params["hidden"]) + 1) * params["layer_epochs"] if params["pretraining"] == "stacked" else 0
-    return {"layers": layers, "pretrain": params["pretrain_epochs"], "train": params.get("held_epochs", 0) + params.get("epochs", 0)}
