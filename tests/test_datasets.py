@@ -440,9 +440,9 @@ def test_a_full_disk_leaves_no_file(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setenv("GENCLUST_DATA", str(write(tmp_path / "data", CONTENTS)))
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataUnavailable, match="No space left.*GENCLUST_CACHE"):
+    with pytest.raises(DataUnavailable, match="the disk is full.*GENCLUST_CACHE"):
         fetch("tiny")
-    assert cached(tmp_path) == set() and not list(tmp_path.glob("cache/tiny/*.part"))
+    assert cached(tmp_path) == set() and not list(tmp_path.glob("cache/tiny/.[!l]*"))
 
 
 def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path, monkeypatch, tiny):
@@ -459,12 +459,12 @@ def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path, monkeypatch, tiny
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    halves = list((tmp_path / "cache" / "tiny").glob(".*.part"))
+    halves = list((tmp_path / "cache" / "tiny").glob(".[!l]*"))  # the lock is called .lock
     assert len(halves) == 1 and 0 < halves[0].stat().st_size < TINY.files[0].size
     assert cached(tmp_path) == set()
     assert verify("tiny")[0].state == "absent"
     assert load("tiny").X.shape == (8, 12)  # the dead writer's lock does not bar the way
-    assert cached(tmp_path) == set(CONTENTS) and not list(tmp_path.glob("cache/tiny/.*.part"))
+    assert cached(tmp_path) == set(CONTENTS) and not list(tmp_path.glob("cache/tiny/.[!l]*"))
 
 
 def test_two_processes_fetch_each_file_once(tmp_path, serve):

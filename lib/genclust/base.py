@@ -8,10 +8,10 @@ of the module, the optimizer's state and the random generator.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +27,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+
+from .files import replacing
 
 Callback = Callable[["DeepEstimator", str, int, dict], None]
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -297,16 +299,12 @@ def plain(value: np.generic | np.ndarray) -> object:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
     """Tensors and JSON metadata in one safetensors file, written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary,
-                  {"meta": json.dumps(meta, default=plain)})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        try:
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary,
+                      {"meta": json.dumps(meta, default=plain)})
+        except SafetensorError as error:  # says in words what the system said in a number
+            raise OSError(errno.ENOSPC if "space" in str(error) else errno.EIO, str(error)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -41,6 +41,8 @@ import numpy as np
 import pooch
 from filelock import FileLock
 
+from .files import replacing
+
 logger = logging.getLogger("genclust")
 
 TIMEOUT = (5, 30)  # seconds: to connect to a mirror, and to wait for its next bytes
@@ -443,15 +445,12 @@ def _gunzip(raw: bytes, size: int) -> bytes:
 
 def _store(data: bytes, target: Path) -> None:
     """Write a file such that, at any moment, it is either absent (or the old one) or whole."""
-    part = target.with_name(f".{target.name}.part")  # one writer only: the caller holds the lock
+    for half in target.parent.glob(f".{target.name}.*"):  # of a writer that was killed: the caller holds the lock
+        half.unlink(missing_ok=True)
     try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, target)
+        with replacing(target) as part:
+            part.write_bytes(data)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise _unwritable(target.parent, error) from error
     logger.info("%s: added to the cache", target)
 
@@ -472,7 +471,7 @@ def _locked(root: Path) -> Iterator[None]:
 
 def _unwritable(root: Path, error: OSError) -> DataUnavailable:
     return DataUnavailable(
-        f"cannot write to the cache directory {root}: {error.strerror or error}. "
+        f"cannot write to the cache directory {root}: {getattr(error.__cause__, 'strerror', None) or error.strerror or error}. "
         "Set GENCLUST_CACHE to a directory that can be written."
     )
 

@@ -160,7 +160,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         app()
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+    except OSError as error:
+        typer.echo(f"genclust: {error.strerror if error.strerror and not error.filename else error}", err=True)
+        sys.exit(1)
+    except (ValueError, RuntimeError, FloatingPointError) as error:
         typer.echo(f"genclust: {error}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:

@@ -1,10 +1,12 @@
-"""Where things lie in a checkout, and files that are written whole or not at all."""
+"""Where things lie in a checkout, and small files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
+
+from ..files import replacing
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -23,16 +25,8 @@ def project_root(start: Path | None = None) -> Path:
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Writes ``data`` so that a reader finds the old file or the whole new one, even after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def sha256(data: bytes | str | Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from ..files import unwritable
 from .files import project_root, sha256, write_atomic
 from .methods import METHODS
 from .provenance import git_state, library_digest, peak_memory_mb, processor, reset_peak_memory
@@ -35,12 +36,19 @@ def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, 
     runners on one spec are safe: the second waits and finds the first one's record. With ``same_code`` a
     record that other code made is made anew; ``force`` makes any anew.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    with FileLock(work / f"{spec.stem}.lock"):
+    lock = FileLock(work / f"{spec.stem}.lock")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise unwritable(work, error) from error
+    try:
         found = None if force else store.get(spec)
         if found is not None and same_code and found.provenance.library != library_digest(METHODS[spec.method].module):
             found = None
         return found or _run(spec, store, work, progress)
+    finally:
+        lock.release()
 
 
 def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) -> Record:

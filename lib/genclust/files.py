@@ -1,0 +1,44 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MEND = {
+    errno.ENOSPC: "the disk is full: free some space, and give the same command again",
+    errno.EDQUOT: "your quota is used up: free some space, and give the same command again",
+    errno.EROFS: "the file system is read-only: name a folder that can be written",
+    errno.EACCES: "permission is denied: name a folder that can be written",
+}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` to write to; it takes its place once the block has ended well.
+
+    A reader finds the old file or the whole new one, even after a crash. OSError that says what to do
+    where it can't be written; the old file is then still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:  # nothing was written there either
+            pass
+
+
+def unwritable(path: Path, error: OSError) -> OSError:
+    """An error that names the path and what to do about it."""
+    return type(error)(error.errno, f"could not write {path}: {MEND.get(error.errno, error.strerror or error)}")
