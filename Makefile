@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(wildcard notebooks/*.py)
 
 .DELETE_ON_ERROR:
-.PHONY: help book test bench notebooks clean
+.PHONY: help book test bench faults notebooks clean
 
 help:
 	@echo "make book       run the chapters that changed and build the HTML"
 	@echo "make test       run all tests"
 	@echo "make bench      time the library against another implementation"
+	@echo "make faults     kill, fill and cut for real, and write the book's table of what a run survived"
 	@echo "make notebooks  write every notebooks/*.ipynb anew from its .py"
 	@echo "make clean      remove what was built; unfinished runs, records, data and .venv stay"
 
@@ -23,6 +24,10 @@ test: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python tests/bench.py
+
+faults: $(VENV)/.installed
+	@$(BIN)/python -m pytest tests/test_survival.py --faults book/faults.json --deselect \
+		tests/test_survival.py::test_the_book_lists_the_faults_that_are_tried_here
 
 # --update keeps the cells' ids, so that only what changed shows in a diff; it would keep outputs too.
 define CLEAR_OUTPUTS

@@ -1,5 +1,11 @@
 """One thread for every test: sums keep their order, however wide or busy the machine is."""
 
+import json
+import platform
+import time
+from datetime import date
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,3 +18,34 @@ def _from_the_first_fixture():
 @pytest.fixture(autouse=True)
 def _in_every_test():
     torch.set_num_threads(1)  # what a test before this one ran may have changed it
+
+
+# -- the table of faults: what tests/test_survival.py tried, in the words of its own runs ---------------
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", type=Path, help="write what the fault tests found to this file (JSON)")
+
+
+FAULTS = []
+
+
+@pytest.fixture
+def fault(request):
+    """``fault(outcome)``, called at the end of a fault test, notes what happened."""
+    began = time.monotonic()
+    yield lambda outcome: FAULTS.append({
+        "test": request.node.originalname, "fault": request.function.__doc__.strip(), "outcome": outcome,
+        "seconds": round(time.monotonic() - began, 1)})
+
+
+def pytest_sessionfinish(session, exitstatus):
+    path = session.config.getoption("--faults")
+    if path is None:
+        return
+    if exitstatus != 0 or not FAULTS:
+        raise pytest.UsageError(f"{path} is left as it was: not every fault test passed")
+    from genclust.lab.files import write_atomic
+    from genclust.lab.provenance import git_state, processor
+    head = {"tried": f"{date.today():%Y-%m-%d}", "commit": git_state()[0], "processor": processor(), "system": platform.system()}
+    write_atomic(path, json.dumps({**head, "faults": FAULTS}, indent=1) + "\n")

@@ -340,7 +340,12 @@ def test_a_malformed_ledger_names_the_file_and_the_field(tmp_path):
     text = (ROOT / "book" / "claims" / "vade.yml").read_text()
     path = tmp_path / "vade.yml"
     path.write_text(text.replace("unit: percent", "unit: promille", 1))
-    with pytest.raises(ValueError, match=r"vade\.yml(.|\n)*claims\.\d+\.unit"):
+    line = 1 + path.read_text().splitlines().index("    unit: promille")
+    with pytest.raises(ValueError, match=rf"vade\.yml(.|\n)*line {line}, claims\.\d+\.unit"):
+        claims.read_ledger(path)
+    path.write_text(text.replace("    unit: percent\n", "    units: percent\n", 1))
+    line = 1 + path.read_text().splitlines().index("    units: percent")
+    with pytest.raises(ValueError, match=rf"line {line}, claims\.\d+\.units: Extra inputs"):
         claims.read_ledger(path)
     path.write_text(text + "  - id: vade/table1/mnist/samples\n    where: {table: \"1\"}\n    kind: context\n")
     with pytest.raises(ValueError, match="stands twice"):

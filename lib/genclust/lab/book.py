@@ -17,7 +17,7 @@ import yaml
 
 from .chapters import CHAPTERS, execute_chapter
 from .files import sha256, write_atomic
-from .pages import datasets_table, ledger_page, overview
+from .pages import answers, datasets_table, disagreements, faults_page, ledger_page, ledgers, overview, status_page
 from .provenance import LIBRARY
 
 
@@ -78,10 +78,14 @@ def stage(root: Path, site: Path) -> None:
     (site / "notebooks").mkdir()
     for chapter in CHAPTERS.values():
         shutil.copyfile(root / "build" / "chapters" / f"{chapter.notebook}.ipynb", site / "notebooks" / f"{chapter.notebook}.ipynb")
+    found = [(ledger, answers(ledger, root)) for ledger in ledgers(root)]
     generated = {
-        "overview": lambda: overview(root, site / "book" / "verdicts.svg"),
+        "overview": lambda: overview(found, site / "book" / "verdicts.svg"),
         "datasets": datasets_table,
-        "ledger": lambda: ledger_page(root),
+        "ledger": lambda: ledger_page(found),
+        "disagreements": lambda: disagreements(found),
+        "status": lambda: status_page(found, root),
+        "faults": lambda: faults_page(root),
     }
     for page in (site / "book").glob("*.md"):
         text = page.read_text()

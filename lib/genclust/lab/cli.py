@@ -78,7 +78,11 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
                        **parse_overrides(param or []))
     store = record_store(records, profile)
     from .schedule import run_all, work_folder
-    run_all(specs, store, work_folder(), workers=workers, scheduler=scheduler, force=force, same_code=profile != "paper")
+    try:
+        run_all(specs, store, work_folder(), workers=workers, scheduler=scheduler, force=force, same_code=profile != "paper")
+    except KeyboardInterrupt:
+        typer.echo("genclust: stopped; what was saved stays, and the same command goes on with it", err=True)
+        raise typer.Exit(130) from None
     wanted = {spec.id for spec in specs}
     typer.echo("\n".join(summary(head) for head in store.heads(experiment=experiment, profile=profile) if head["id"] in wanted))
 
@@ -169,9 +173,6 @@ def main() -> None:
     except ModuleNotFoundError as error:
         typer.echo(f"genclust: {error.name} is not installed: pip install 'genclust[book]'", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("genclust: stopped; what was saved stays, the same command goes on with it", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from ..datasets import DATASETS, names
+from .methods import METHODS
 from .specs import Profile, Spec
 
 PROFILES = get_args(Profile)
@@ -100,9 +101,10 @@ def make_specs(experiment: str, *, profile: str = "quick", methods: Iterable[str
     change = e.profiles.get(profile, {})
     params = {m: {**e.methods[m], **change.get(m, {})} for m in chosen}
     for key, value in overrides.items():
-        having = [m for m in chosen if key in params[m]]
+        having = ([m for m in chosen if key in params[m]]
+                  or [m for m in chosen if key in METHODS[m].parameters()])  # this one has to import the method
         if not having:
-            raise unknown("parameter", key, {k for m in chosen for k in params[m]})
+            raise unknown("parameter", key, {k for m in chosen for k in (*params[m], *METHODS[m].parameters())})
         for m in having:
             params[m][key] = value
     return [Spec(paper=e.paper, experiment=experiment, method=m, dataset=e.dataset, profile=profile, seed=seed,

@@ -27,6 +27,11 @@ class Method:
             return None
         return estimator.named_steps[self.step] if self.step else estimator
 
+    def parameters(self) -> set[str]:
+        """Names of the deep part's parameters that a spec may set."""
+        deep = self.deep(self.make(0, n_clusters=2))
+        return set(deep.get_params()) - {"random_state", "verbose", "device"} if deep is not None else set()
+
     def fit_options(self, **options) -> dict:
         """Keyword arguments for ``fit`` that reach the deep part."""
         prefix = f"{self.step}__" if self.step else ""

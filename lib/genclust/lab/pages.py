@@ -1,21 +1,27 @@
-"""Pages that are generated: the ledger, the overview of verdicts, the table of data sets."""
+"""Pages that are generated: verdicts, ledger, papers that disagree, records, faults, data sets."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
-from .claims import VERDICTS, Answer, Ledger, answer, read_ledger
+from .claims import VERDICTS, Answer, Claim, Ledger, answer, read_ledger, shortfall
 from .experiments import recompute
 from .records import RecordStore
+from .replay import verify_all
+from .specs import Spec
 
+Found = Sequence[tuple[Ledger, list[Answer]]]
 
 GROUPS = {"Judged": VERDICTS[:4], "Not run": VERDICTS[4:5], "Quoted": VERDICTS[5:6], "Context": VERDICTS[6:]}
 
 
 def ledgers(root: Path) -> list[Ledger]:
-    """Every claims file of a checkout."""
-    return [read_ledger(path) for path in sorted((root / "book" / "claims").glob("*.yml"))]
+    """Every claims file of a checkout, in the order of the papers."""
+    return sorted((read_ledger(path) for path in (root / "book" / "claims").glob("*.yml")), key=lambda ledger: ledger.year)
 
 
 def answers(ledger: Ledger, root: Path) -> list[Answer]:
@@ -28,11 +34,15 @@ def value_text(value: float | None, unit: str | None) -> str:
     """A number as the tables show it."""
     if value is None:
         return ""
-    if unit == "percent":
-        return f"{value:.2f} %"
-    if unit == "seconds":
-        return f"{value:.3g} s"
-    return f"{value:g}"
+    return {"percent": f"{value:.2f} %", "seconds": f"{value:.3g} s", "index": f"{value:.4f}"}.get(unit, f"{value:g}")
+
+
+def published_text(claim: Claim) -> str:
+    """What the paper printed: the value with its spread, or the statement."""
+    text = value_text(claim.value, claim.unit)
+    if claim.spread is not None:
+        text += f" ± {value_text(claim.spread, claim.unit)}"
+    return "<br>".join(part for part in (text, claim.says) if part)
 
 
 def measured_text(a: Answer) -> str:
@@ -51,45 +61,110 @@ def measured_text(a: Answer) -> str:
     return text
 
 
+def cost_text(wall_seconds: float, peak_memory_mb: float, threads: int, processor: str) -> str:
+    """What a record cost."""
+    minutes = f"{wall_seconds / 60:.0f} min" if wall_seconds >= 60 else f"{wall_seconds:.0f} s"
+    return f"{minutes}, {peak_memory_mb / 1000:.1f} GB, {threads} thread{'s' if threads > 1 else ''} of {processor}"
+
+
+def table(headings: list[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows])
+
+
 def ledger_table(found: list[Answer]) -> str:
-    """A Markdown table of claims, with the command that recomputes each measured one and its cost."""
-    lines = ["| where | published | measured | verdict | why, and how to recompute |", "|---|---|---|---|---|"]
+    """A table of claims, with the command that recomputes each measured one and its cost."""
+    rows = []
     for a in found:
-        c = a.claim
         notes = [a.reason] if a.reason else []
+        if a.claim.doubt:
+            notes.append(f"*in doubt:* {a.claim.doubt}")
         if a.records:
             shown = max(a.records, key=lambda r: r.objective) if a.measured is not None else a.records[0]
             p = shown.provenance
-            notes.append(f"`{recompute(shown.spec)}` ({p.wall_seconds / 60:.0f} min, {p.peak_memory_mb / 1000:.1f} GB, "
-                         f"{p.threads} thread{'s' if p.threads > 1 else ''} of {p.processor})")
-        published = value_text(c.value, c.unit) or (c.says or "")
-        lines.append(f"| {c.where} | {published} | {measured_text(a)} | **{a.verdict}** | {'; '.join(notes)} |".replace("\n", " "))
-    return "\n".join(lines)
+            notes.append(f"`{recompute(shown.spec)}` ({cost_text(p.wall_seconds, p.peak_memory_mb, p.threads, p.processor)})")
+        rows.append([str(a.claim.where), published_text(a.claim), measured_text(a), f"**{a.verdict}**", "; ".join(notes)])
+    return table(["where", "published", "measured", "verdict", "why, and how to recompute"], rows)
 
 
-def ledger_page(root: Path) -> str:
+def ledger_page(found: Found) -> str:
     """Every claim of every paper."""
     parts = []
-    for ledger in ledgers(root):
-        parts += [f"## {ledger.title}", "", f"{{cite}}`{ledger.citation}`", ""]
-        found = answers(ledger, root)
+    for ledger, given in found:
+        parts += [f"## {ledger.short}: {ledger.title}", "", f"{{cite}}`{ledger.citation}`, {len(given)} claims", ""]
         for heading, verdicts in GROUPS.items():
-            group = [a for a in found if a.verdict in verdicts]
+            group = [a for a in given if a.verdict in verdicts]
             if group:
-                parts += [f"### {heading}", "", ledger_table(group), ""]
+                parts += [f"### {heading} ({len(group)})", "", ledger_table(group), ""]
     return "\n".join(parts)
 
 
-def overview(root: Path, picture: Path) -> str:
+def overview(found: Found, picture: Path) -> str:
     """Counts of verdicts for each paper, as a picture in ``picture`` and as a table."""
     from . import plots
-    counts = {ledger.short: Counter(a.verdict for a in answers(ledger, root)) for ledger in ledgers(root)}
+    counts = {ledger.short: Counter(a.verdict for a in given) for ledger, given in found}
     plots.style()
     picture.parent.mkdir(parents=True, exist_ok=True)
     plots.verdict_bars(counts).savefig(picture)
-    lines = ["| verdict | " + " | ".join(counts) + " |", "|---" * (len(counts) + 1) + "|"]
-    lines += [f"| {v} | " + " | ".join(str(count.get(v, 0)) for count in counts.values()) + " |" for v in VERDICTS]
-    return f"![Verdicts on every claim, by paper]({picture.name})\n\n" + "\n".join(lines)
+    return f"![Verdicts on every claim, by paper]({picture.name})\n\n" + table(
+        ["verdict", *counts], [[v, *(str(count.get(v, 0)) for count in counts.values())] for v in VERDICTS])
+
+
+def disagreements(found: Found) -> str:
+    """The cells that more than one paper reports, where they differ, with what we measured."""
+    cells: dict[str, list[tuple[Ledger, Answer]]] = {}
+    for ledger, given in found:
+        for a in given:
+            if a.claim.cell is not None and a.claim.value is not None:
+                cells.setdefault(a.claim.cell, []).append((ledger, a))
+    shared = {cell: held for cell, held in cells.items() if len({ledger.paper for ledger, _ in held}) > 1}
+    differing = {cell: held for cell, held in shared.items() if len({in_percent(a.claim) for _, a in held}) > 1}
+    rows = []
+    for cell, held in sorted(differing.items()):
+        method, data, metric = cell.split("/")
+        printed = "<br>".join(f"{ledger.short}: {value_text(a.claim.value, a.claim.unit)} ({a.claim.where}"
+                              f"{', quoted' if a.claim.kind == 'quoted' else ''})" for ledger, a in held)
+        values = [in_percent(a.claim) for _, a in held]
+        measured = next((measured_text(a) for _, a in held if a.measured is not None), "")
+        rows.append([f"{method}, {data}, {metric}", printed, f"{max(values) - min(values):.2f}", measured])
+    text = table(["cell", "printed", "apart, in hundredths", "measured"], rows)
+    return f"{len(shared)} cells stand in more than one paper; in {len(differing)} of them the papers differ.\n\n{text}"
+
+
+def in_percent(claim: Claim) -> float:
+    """A claim's value on one scale, whether its paper prints fractions or percentages."""
+    return round(100 * claim.value if claim.unit == "index" else claim.value, 4)
+
+
+def status_page(found: Found, root: Path) -> str:
+    """Every record with its scale, age, cost and replay; then what is not run, by reason."""
+    store = RecordStore(root / "book" / "records")
+    replayed = {outcome.stem: outcome for outcome in verify_all(store, notes=root / "build" / "replays.json")}
+    today = datetime.now(timezone.utc)
+    rows = []
+    for head in store.heads():
+        spec, p = Spec.model_validate(head["spec"]), head["provenance"]
+        outcome = replayed[spec.stem]
+        age = (today - datetime.fromisoformat(p["started"])).days
+        scale = shortfall([spec]) or "the paper profile"
+        rows.append([f"`{head['id']}`", f"{spec.experiment}, {spec.method}, seed {spec.seed}", scale,
+                     f"{p['started'][:10]}, {age} day{'' if age == 1 else 's'} before this page",
+                     "yes" if outcome.same else f"**no**: {outcome.what}",
+                     cost_text(p["wall_seconds"], p["peak_memory_mb"], p["threads"], p["processor"])])
+    missing = Counter((ledger.short, a.reason) for ledger, given in found for a in given if a.verdict == "not run")
+    return "\n".join([
+        f"## {len(rows)} records", "", table(["id", "run", "scale", "made", "replays", "cost"], rows), "",
+        f"## {sum(missing.values())} claims not run, and why", "",
+        table(["paper", "claims", "why"], [[paper, str(n), reason] for (paper, reason), n in missing.most_common()])])
+
+
+def faults_page(root: Path) -> str:
+    """The faults that were tried, as the tests noted them."""
+    given = json.loads((root / "book" / "faults.json").read_text())
+    rows = [[row["fault"], row["outcome"], f"{row['seconds']:.0f} s"] for row in given["faults"]]
+    return (f"Tried on {given['tried']} at commit `{given['commit'][:10]}`, on {given['system']}, {given['processor']}.\n\n"
+            + table(["fault", "outcome", "took"], rows))
 
 
 def datasets_table() -> str:

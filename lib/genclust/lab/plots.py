@@ -64,6 +64,18 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
     return fig
 
 
+def objectives(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str = "ELBO (nats a row)",
+               ylabel: str = "accuracy (%)") -> plt.Figure:
+    """For each name its runs as points: objective against score."""
+    fig, ax = plt.subplots(figsize=(5.4, 3.6))
+    for (name, pairs), marker in zip(points.items(), "osD^vP"):
+        if pairs:
+            ax.scatter(*zip(*pairs), label=name, marker=marker, s=44, alpha=0.9)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(loc="lower right", fontsize=8)
+    return fig
+
+
 def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
     """Points (n, 2) twice: coloured by class, and by whether their cluster's class is theirs."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.8))

@@ -154,14 +154,15 @@ class RecordStore:
         up in its params. The head's digest is checked, the schema is not.
         """
         for path in self.paths(**wanted):
+            content = _bytes(path, HEAD_BYTES)
+            head, _ = _split(content if HISTORY in content else _bytes(path), path)
             try:
-                content = _bytes(path, HEAD_BYTES)
-                head = json.loads(_split(content if HISTORY in content else _bytes(path), path)[0] + b"}")
+                head = json.loads(head + b"}")
                 spec = head["spec"]
                 if all((spec if key in Spec.model_fields else spec["params"]).get(key) == value
                        for key, value in wanted.items()):
                     yield head | {"id": path.stem.rpartition("-")[2]}
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, AttributeError) as error:  # whole, but of another version of the schema
                 raise RecordError(f"{path} is not a record: {error!r}") from error
 
     def table(self, **wanted) -> list[dict]:

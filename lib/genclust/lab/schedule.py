@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from .runner import execute
 from .specs import Spec
 
 TOPIC = "genclust"  # of the events that cluster workers send
-CONNECT_SECONDS = 30
+CONNECT_SECONDS = 15
 Show = Callable[[str, str, int], None]  # a spec's id, phase, epoch
 Pool = tuple[Callable[[Spec], Future], Callable[..., Record]]  # submit a spec; make a record of the future's result
 
@@ -71,6 +71,8 @@ def run_all(specs: Sequence[Spec], store: RecordStore, work: Path, *, workers: i
 def _reason(error: BaseException) -> str:
     if isinstance(error, BrokenProcessPool):
         return "a process was killed (out of memory?), and the runs of this command with it"
+    if isinstance(error, CancelledError):
+        return "the scheduler was lost: start it and its workers again"
     return f"{type(error).__name__}: {error}"
 
 
