@@ -44,7 +44,8 @@ def pytest_sessionfinish(session, exitstatus):
     if path is None:
         return
     if exitstatus != 0 or not FAULTS:
-        raise pytest.UsageError(f"{path} is left as it was: not every fault test passed")
+        print(f"\n{path} is left as it was: not every fault test passed")
+        return
     from genclust.lab.files import write_atomic
     from genclust.lab.provenance import git_state, processor
     head = {"tried": f"{date.today():%Y-%m-%d}", "commit": git_state()[0], "processor": processor(), "system": platform.system()}

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def built(tmp_path_factory):
     """The book with its live runs at smoke size, and the page that it opens with."""
     folder = project(tmp_path_factory.mktemp("book") / "project")
+    for record in (folder / "book" / "records").rglob("*-s[12]-*"):
+        record.unlink()  # one seed of each method shows what there is to see, and is replayed sooner
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENCLUST_PROJECT", str(folder))
         return folder, book.build(folder, "smoke")
@@ -32,11 +34,16 @@ def test_every_page_is_there_and_no_link_or_image_is_broken(built):
 
 def test_what_is_generated_is_filled_in(built):
     folder, first = built
-    html = {page: (first.parent / "book" / f"{page}.html").read_text() for page in ("intro", "ledger", "data")}
+    html = {page: (first.parent / "book" / f"{page}.html").read_text()
+            for page in ("intro", "ledger", "data", "status", "disagreements", "faults")}
     assert not any("<!-- generated" in text for text in html.values())
     assert "verdicts" in html["intro"] and "94.06" in html["ledger"] and "ba891046e6505d7a" in html["data"]
-    ledger = yaml.safe_load((folder / "book" / "claims" / "vade.yml").read_text())
-    assert html["ledger"].count("<tr") >= len(ledger["claims"])
+    claims = [c for path in (folder / "book" / "claims").glob("*.yml") for c in yaml.safe_load(path.read_text())["claims"]]
+    assert html["ledger"].count("<tr") >= len(claims) > 700
+    assert all(re.search(rf"<code[^>]*>.*?{path.stem[-12:]}", html["status"]) for path in (folder / "book" / "records").rglob("*.json"))
+    assert "<td><p>yes</p></td>" in html["status"] and "not written yet" in html["status"]
+    assert "74.32" in html["disagreements"] and "72.17" in html["disagreements"]  # DEC on Reuters-10k
+    assert "kill -9" in html["faults"]
 
 
 def test_the_chapter_shows_its_figures_and_no_warnings(built):

@@ -439,3 +439,58 @@ def test_digits_vade_beats_kmeans(digits, cache):
     model = VaDE(10, init="gmm-full", epochs=15, **LAYERS).fit(X, cache=cache)
     assert accuracy(y, model.labels_) > kmeans + 0.01  # 0.860 against 0.792
     assert len(list(cache.glob("*.safetensors"))) == 1
+
+
+# -- q(c|x) held at a partition --------------------------------------------------------------------------
+
+
+def test_a_given_gamma_is_used_as_it_is():
+    net = VaDENetwork([6, 16, 3], 4, "bernoulli", torch.Generator().manual_seed(0))
+    for parameter in (net.mixture.logits, net.mixture.means, net.mixture.log_vars):
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    x, noise = torch.rand(5, 6), torch.randn(5, 3)
+    mean, log_var = net.encoder.distribution(x)
+    gamma = net.mixture.log_responsibilities(mean + noise * (0.5 * log_var).exp()).exp()
+    own, given = net.elbo_terms(x, noise), net.elbo_terms(x, noise, gamma)
+    for name in own:
+        torch.testing.assert_close(own[name], given[name])
+    hard = torch.eye(4)[torch.tensor([0, 1, 2, 3, 0])]
+    terms = net.elbo_terms(x, noise, hard)
+    assert (terms["-log q(c|x)"] == 0).all() and all(torch.isfinite(t).all() for t in terms.values())
+    # p(c|z) maximises the ELBO over q(c|x) for the z at hand, but for the closed forms' expectation over z
+    component = net.mixture.log_prob_components(mean, log_var)
+    expected = (hard * component).sum(1)
+    torch.testing.assert_close(terms["log p(z|c)"], expected)
+
+
+def test_held_epochs_bring_the_codes_to_the_partition(monkeypatch):
+    """Held at a partition that the codes do not show by themselves (odd digits, even digits), the clusters become it."""
+    digits = load_digits()
+    X, partition = (digits.data / 16).astype(np.float32), digits.target % 2
+    monkeypatch.setattr("genclust.vade.initial_responsibilities", lambda *a, **k: np.eye(2, dtype=np.float32)[partition])
+    options = dict(n_clusters=2, latent_dim=5, hidden=(64,), layer_epochs=2, pretrain_epochs=5, epochs=0, batch_size=50,
+                   random_state=0, precision="float32")
+    released, held = (VaDE(held_epochs=n, **options).fit(X) for n in (0, 30))
+    assert accuracy(partition, held.labels_) > accuracy(partition, released.labels_) + 0.05
+    assert [h["epoch"] for h in held.history_ if h["phase"] == "held"] == list(range(1, 31))
+
+
+def test_a_fit_killed_while_held_resumes_bit_for_bit(tmp_path, monkeypatch):
+    from genclust.base import Trainer
+    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+    X = load_digits().data[:300].astype(np.float32) / 16
+    model = VaDE(5, latent_dim=3, hidden=(16,), layer_epochs=1, pretrain_epochs=1, epochs=2, held_epochs=4, random_state=0)
+
+    class Killed(Exception):
+        pass
+
+    def kill(estimator, phase, epoch, logs):
+        if (phase, epoch) == ("held", 3):  # before this epoch is saved
+            raise Killed
+
+    whole = VaDE(**model.get_params()).fit(X)
+    with pytest.raises(Killed):
+        model.fit(X, callback=kill, checkpoint=tmp_path / "fit.safetensors")
+    model.fit(X, checkpoint=tmp_path / "fit.safetensors")
+    assert [(h["phase"], h["loss"]) for h in model.history_] == [(h["phase"], h["loss"]) for h in whole.history_]
+    assert np.array_equal(model.labels_, whole.labels_) and model.objective_ == whole.objective_
