@@ -140,12 +140,17 @@ def test_a_head_says_what_the_whole_record_says(made):
     assert next(other.heads())["replay"] == longest.replay  # longer than what is read at first
 
 
-def test_a_record_that_other_code_made_is_made_anew_where_asked(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_record_that_other_code_made_is_made_anew_where_asked(made, tmp_path, damaged):
     store, (vade, _) = made
     other = RecordStore(tmp_path / "records")
     stale = other.put(vade.model_copy(update={"provenance": vade.provenance.model_copy(update={"library": "0" * 16}),
                                               "arrays": None}))
     assert execute(vade.spec, other, tmp_path / "work") == stale
+    if damaged:
+        other.path(vade.spec).write_text("{}")
+        with pytest.raises(RecordError):
+            execute(vade.spec, other, tmp_path / "work")
     again = execute(vade.spec, other, tmp_path / "work", same_code=True)
     assert again.provenance.library == vade.provenance.library and again.metrics == vade.metrics
 

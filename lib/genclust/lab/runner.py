@@ -16,7 +16,7 @@ from ..files import unwritable
 from .files import project_root, sha256, write_atomic
 from .methods import METHODS
 from .provenance import git_state, library_digest, peak_memory_mb, processor, reset_peak_memory
-from .records import Provenance, Record, RecordStore
+from .records import Provenance, Record, RecordError, RecordStore
 from .specs import Spec
 
 log = logging.getLogger("genclust")
@@ -43,12 +43,20 @@ def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, 
     except OSError as error:
         raise unwritable(work, error) from error
     try:
-        found = None if force else store.get(spec)
-        if found is not None and same_code and found.provenance.library != library_digest(METHODS[spec.method].module):
-            found = None
+        found = None if force else _reusable(spec, store) if same_code else store.get(spec)
         return found or _run(spec, store, work, progress)
     finally:
         lock.release()
+
+
+def _reusable(spec: Spec, store: RecordStore) -> Record | None:
+    """The record in a store that is only a cache: None where other code made it, or it can't be read."""
+    try:
+        found = store.get(spec)
+    except RecordError as error:
+        log.warning("%s; it is made anew", error)
+        return None
+    return found if found and found.provenance.library == library_digest(METHODS[spec.method].module) else None
 
 
 def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) -> Record:
