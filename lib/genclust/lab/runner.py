@@ -34,7 +34,7 @@ def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, 
 
     ``work`` keeps the checkpoint of an unfinished run; a run that was killed goes on from there. Two
     runners on one spec are safe: the second waits and finds the first one's record. With ``same_code`` a
-    record that other code made is made anew; ``force`` makes any anew.
+    record that other code made, or that can't be read, is made anew; ``force`` makes any anew.
     """
     lock = FileLock(work / f"{spec.stem}.lock")
     try:
