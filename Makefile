@@ -26,7 +26,7 @@ bench: $(VENV)/.installed-bench
 	@$(BIN)/python tests/bench.py
 
 faults: $(VENV)/.installed
-	@$(BIN)/python -m pytest tests/test_survival.py --faults book/faults.json --deselect \
+	@$(BIN)/python -m pytest -n 0 tests/test_survival.py --faults book/faults.json --deselect \
 		tests/test_survival.py::test_the_book_lists_the_faults_that_are_tried_here
 
 # --update keeps the cells' ids, so that only what changed shows in a diff; it would keep outputs too.

@@ -1,12 +1,17 @@
 """One thread for every test: sums keep their order, however wide or busy the machine is."""
 
 import json
+import os
 import platform
 import time
 from datetime import date
 from pathlib import Path
 
 import pytest
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")  # for the processes that tests start, too: two tests run at once
+
 import torch
 
 

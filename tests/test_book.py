@@ -43,7 +43,7 @@ def test_what_is_generated_is_filled_in(built):
     assert all(re.search(rf"<code[^>]*>.*?{path.stem[-12:]}", html["status"]) for path in (folder / "book" / "records").rglob("*.json"))
     assert "<td><p>yes</p></td>" in html["status"] and "not written yet" in html["status"]
     assert "74.32" in html["disagreements"] and "72.17" in html["disagreements"]  # DEC on Reuters-10k
-    assert "kill -9" in html["faults"]
+    assert "at 30 random moments" in html["faults"]
 
 
 def test_the_chapter_shows_its_figures_and_no_warnings(built):

@@ -95,7 +95,9 @@ def project(folder: Path) -> dict:
 def command(folder: Path, *words: str, epochs: int = EPOCHS) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "genclust.lab.cli", "run", "vade/digits", "--profile", "smoke", "--method",
                              "vade", "-p", f"epochs={epochs}", "--records", str(folder / "records"), *words],
-                            env=project(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                            env=project(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            # whoever runs the tests in the background has Ctrl-C ignored, and hands that down
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def ended(process: subprocess.Popen, code: int = 0) -> str:
