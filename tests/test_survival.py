@@ -292,7 +292,8 @@ def test_an_edited_record(whole, tmp_path, fault):
                                   env=project(tmp_path), capture_output=True, text=True, timeout=120)
             hidden = words == ["status"] and changed == text[: len(text) // 2]  # its head is whole, and all that is shown
             assert hidden or (done.returncode == 1 and "not as its run wrote it" in done.stdout + done.stderr), words
-    fault("refused wherever it is read, with its file's name and the mend; no table or verdict shows it")
+    fault("refused wherever it is read, with its file's name and the mend; a listing reads heads only, and shows the one "
+          "that was cut behind its head, which is as its run wrote it")
 
 
 def test_a_loss_that_stops_being_finite(tmp_path, fault):

@@ -98,7 +98,8 @@ def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Seq
 
 
 def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> plt.Figure:
-    """Stacked bars of verdicts for each paper."""
+    """Stacked bars of verdicts for each paper; what is too narrow for its number leaves it to the table below."""
+    widest = max((sum(count.values()) for count in counts.values()), default=1)
     fig, ax = plt.subplots(figsize=(8, 0.7 * len(counts) + 1.3))
     for i, (_, count) in enumerate(counts.items()):
         left = 0
@@ -106,7 +107,8 @@ def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> plt.Figure:
             n = count.get(verdict, 0)
             if n:
                 ax.barh(i, n, left=left, color=COLOURS[verdict], edgecolor="white", label=verdict)
-                ax.text(left + n / 2, i, str(n), ha="center", va="center", fontsize=9)
+                if n > 0.02 * widest:
+                    ax.text(left + n / 2, i, str(n), ha="center", va="center", fontsize=9)
                 left += n
     handles = {label: handle for handle, label in zip(*ax.get_legend_handles_labels())}
     ordered = [v for v in VERDICTS if v in handles]
