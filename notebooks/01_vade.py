@@ -53,9 +53,10 @@ from genclust.datasets import load
 from genclust.lab import plots
 from genclust.lab.chapters import live, live_store
 from genclust.lab.claims import answer, in_unit, read_ledger
+from genclust.lab.experiments import recompute
 from genclust.lab.files import project_root
 from genclust.lab.methods import METHODS
-from genclust.lab.pages import ledger_table
+from genclust.lab.pages import cost_text, ledger_table
 from genclust.lab.properties import correct_rows
 from genclust.lab.records import RecordStore
 
@@ -166,6 +167,15 @@ for cell in ("vae+gmm", "ldmgi", "dec"):
         where = "quoted" if cells[cell].kind == "quoted" else "in a later chapter"
         table.append({"method": cells[cell].where.row, "published (%)": f"{cells[cell].value:.2f}", "best by objective (%)": where})
 plots.table(table)
+
+# %% [markdown]
+# Every run behind these cells, what it cost, and the command that makes it again:
+
+# %% tags=["hide-input"]
+plots.table([{
+    "run": f"{METHODS[m].title}, seed {r.spec.seed}", "again": recompute(r.spec),
+    "cost": cost_text(r.provenance.wall_seconds, r.provenance.peak_memory_mb, r.provenance.threads, r.provenance.processor),
+} for m, found in recorded.items() for r in found])
 
 # %% [markdown]
 # **The selection gap.** The ELBO chooses among restarts, because labels may not. What that choice costs in accuracy,
