@@ -208,6 +208,8 @@ class Trainer:
             return
         self.shared.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.shared}.lock"):
+            for half_written in self.shared.parent.glob(f".{self.shared.name}.*"):  # by a process that was killed
+                half_written.unlink(missing_ok=True)
             if self._resume is None and self.shared.exists():
                 tensors, meta = read_tensors(self.shared)
                 self.generator.set_state(tensors.pop("generator"))

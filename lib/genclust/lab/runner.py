@@ -70,7 +70,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
 
     began = time.monotonic()
     reset_peak_memory()  # this process may have made other records before
-    for half_written in work.glob(f".{spec.stem}.*"):  # by a process that was killed; we hold the lock
+    for half_written in [*work.glob(f".{spec.stem}.*"), *store.path(spec).parent.glob(f".{spec.stem}.*")]:  # by a process that was killed; we hold the lock
         half_written.unlink(missing_ok=True)
     clock = _Clock(work / f"{spec.stem}.clock.json")
     checkpoint = work / f"{spec.stem}.safetensors"
