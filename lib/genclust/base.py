@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -28,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .files import replacing
+from .files import acquire, clear_half_written, replacing
 
 Callback = Callable[["DeepEstimator", str, int, dict], None]
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -206,10 +205,8 @@ class Trainer:
         if self.shared is None or self.max_steps is not None:
             train()
             return
-        self.shared.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.shared}.lock"):
-            for half_written in self.shared.parent.glob(f".{self.shared.name}.*"):  # by a process that was killed
-                half_written.unlink(missing_ok=True)
+        with acquire(self.shared.with_name(f"{self.shared.name}.lock")):
+            clear_half_written(self.shared)
             if self._resume is None and self.shared.exists():
                 tensors, meta = read_tensors(self.shared)
                 self.generator.set_state(tensors.pop("generator"))

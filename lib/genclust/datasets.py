@@ -39,9 +39,8 @@ from typing import Literal
 
 import numpy as np
 import pooch
-from filelock import FileLock
 
-from .files import replacing
+from .files import acquire, clear_half_written, replacing
 
 logger = logging.getLogger("genclust")
 
@@ -445,8 +444,7 @@ def _gunzip(raw: bytes, size: int) -> bytes:
 
 def _store(data: bytes, target: Path) -> None:
     """Write a file such that, at any moment, it is either absent (or the old one) or whole."""
-    for half in target.parent.glob(f".{target.name}.*"):  # of a writer that was killed: the caller holds the lock
-        half.unlink(missing_ok=True)
+    clear_half_written(target)  # the caller holds the lock
     try:
         with replacing(target) as part:
             part.write_bytes(data)
@@ -457,16 +455,12 @@ def _store(data: bytes, target: Path) -> None:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    lock = FileLock(root / ".lock")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        held = acquire(root / ".lock")
     except OSError as error:
         raise _unwritable(root, error) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _unwritable(root: Path, error: OSError) -> DataUnavailable:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import AcquireReturnProxy, FileLock
+
 MEND = {
     errno.ENOSPC: "the disk is full: free some space, and give the same command again",
     errno.EDQUOT: "your quota is used up: free some space, and give the same command again",
@@ -37,6 +39,21 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         except OSError:  # nothing was written there either
             pass
+
+
+def acquire(lock: Path) -> AcquireReturnProxy:
+    """Waits for a lock file, making its folder; for a ``with`` block. OSError that says what to do where it can't."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(lock).acquire()
+    except OSError as error:
+        raise unwritable(lock.parent, error) from error
+
+
+def clear_half_written(path: Path) -> None:
+    """Removes what killed writers of ``path`` left beside it. The caller holds the lock of those who write there."""
+    for temporary in path.parent.glob(f".{path.name}.*"):
+        temporary.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> OSError:

@@ -10,9 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
-from ..files import unwritable
+from ..files import acquire, clear_half_written
 from .files import project_root, sha256, write_atomic
 from .methods import METHODS
 from .provenance import git_state, library_digest, peak_memory_mb, processor, reset_peak_memory
@@ -36,17 +35,9 @@ def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, 
     runners on one spec are safe: the second waits and finds the first one's record. With ``same_code`` a
     record that other code made, or that can't be read, is made anew; ``force`` makes any anew.
     """
-    lock = FileLock(work / f"{spec.stem}.lock")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise unwritable(work, error) from error
-    try:
+    with acquire(work / f"{spec.stem}.lock"):
         found = None if force else _reusable(spec, store) if same_code else store.get(spec)
         return found or _run(spec, store, work, progress)
-    finally:
-        lock.release()
 
 
 def _reusable(spec: Spec, store: RecordStore) -> Record | None:
@@ -70,8 +61,8 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
 
     began = time.monotonic()
     reset_peak_memory()  # this process may have made other records before
-    for half_written in [*work.glob(f".{spec.stem}.*"), *store.path(spec).parent.glob(f".{spec.stem}.*")]:  # by a process that was killed; we hold the lock
-        half_written.unlink(missing_ok=True)
+    clear_half_written(work / spec.stem)
+    clear_half_written(store.path(spec).with_suffix(""))
     clock = _Clock(work / f"{spec.stem}.clock.json")
     checkpoint = work / f"{spec.stem}.safetensors"
     method = METHODS[spec.method]
