@@ -234,8 +234,9 @@ def _order(claim: Claim, records: list[Record], others: list[Record], scale: str
     higher = claim.better == "higher"
     if spread > 0:
         p = float(stats.ttest_ind(a, b, equal_var=False, alternative="greater" if higher else "less").pvalue)
-    else:  # both without spread: the test has no answer, the means have
-        p = 0.0 if statistics.fmean(a) != statistics.fmean(b) and (statistics.fmean(a) > statistics.fmean(b)) == higher else 1.0
+    else:  # neither has any spread: the test has no answer, the means have
+        gain = statistics.fmean(a) - statistics.fmean(b)
+        p = 0.0 if (gain > 0 if higher else gain < 0) else 1.0
     reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f}, Welch p = {p:.2g}"
     if scale:
         return Answer(verdict="at reduced scale", reason=f"{reason}; {scale}", **found)
