@@ -55,9 +55,9 @@ from genclust.lab.chapters import live, live_store
 from genclust.lab.claims import answer, in_unit, read_ledger
 from genclust.lab.experiments import recompute
 from genclust.lab.files import project_root
-from genclust.lab.methods import METHODS
+from genclust.lab.papers import METHODS
 from genclust.lab.pages import cost_text, ledger_table
-from genclust.lab.properties import correct_rows
+from genclust.metrics import correct_rows
 from genclust.lab.records import RecordStore
 
 plots.style()

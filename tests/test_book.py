@@ -9,7 +9,7 @@ import yaml
 from test_chapters import project
 
 from genclust.lab import book
-from genclust.lab.chapters import CHAPTERS
+from genclust.lab.papers import CHAPTERS
 
 ROOT = Path(__file__).resolve().parents[1]
 

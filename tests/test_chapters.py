@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from genclust.datasets import DataUnavailable, load
-from genclust.lab.chapters import CHAPTERS, ParameterError, check_parameters, notebook_parameters
+from genclust.lab.chapters import ParameterError, check_parameters, notebook_parameters
+from genclust.lab.papers import CHAPTERS
 from genclust.lab.cli import app
 from genclust.lab.records import RecordStore
 

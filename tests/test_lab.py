@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from genclust.datasets import load
 from genclust.lab import claims, replay
 from genclust.lab.cli import app, parse_overrides, parse_seeds
-from genclust.lab.experiments import EXPERIMENTS, make_specs, recompute
+from genclust.lab.experiments import make_specs, recompute
+from genclust.lab.papers import EXPERIMENTS
 from genclust.lab.files import project_root
 from genclust.lab.provenance import imported_files
 from genclust.lab.records import RecordError, RecordStore
@@ -66,7 +67,7 @@ def test_seeds_and_overrides_are_parsed():
 
 
 def test_every_experiment_builds_every_method_in_every_profile():
-    from genclust.lab.methods import METHODS
+    from genclust.lab.papers import METHODS
     for name in EXPERIMENTS:
         for profile in ("smoke", "quick", "paper"):
             for spec in make_specs(name, profile=profile):

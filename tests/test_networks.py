@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from genclust.networks import MLP, bernoulli_log_likelihood, linear
+from genclust.networks import MLP, bernoulli_log_likelihood, linear, ReplicaMLP
 
 
 def generator(seed=0):
@@ -120,3 +120,18 @@ def test_bernoulli_of_bfloat16_logits_is_computed_in_float32():
     expected = bernoulli_log_likelihood(logits.detach().float(), x)
     assert value.dtype == torch.float32 and torch.equal(value.detach(), expected)
     assert logits.grad.dtype == torch.bfloat16
+
+
+def test_replicas_equal_their_solo_networks():
+    sizes, seeds = [5, 16, 3], (3, 1, 4)
+    solo = [MLP(sizes, torch.Generator().manual_seed(seed)) for seed in seeds]
+    many = ReplicaMLP(sizes, [torch.Generator().manual_seed(seed) for seed in seeds])
+    x = torch.randn(3, 7, 5)
+    out = many(x)
+    out.square().sum().backward()
+    for r, net in enumerate(solo):
+        assert torch.allclose(out[r], net(x[r]), atol=1e-6)
+        net(x[r]).square().sum().backward()
+        assert torch.allclose(many.weights[0].grad[r].T, net.layers[0].weight.grad, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(many.biases[1].grad[r, 0], net.layers[1].bias.grad, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(many(x[0])[0], solo[0](x[0]), atol=1e-6)

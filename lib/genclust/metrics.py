@@ -338,6 +338,12 @@ def match(y_true: Any, y_pred: Any, *, noise: Any = None) -> dict[Any, Any]:
     return {clusters[k]: classes[c] for k, c in zip(rows.tolist(), columns.tolist())}
 
 
+def correct_rows(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """Whether each row's class is the one that `match` gives to its cluster: (n,), (n,) -> (n,) bool."""
+    classes = match(y_true, y_pred)
+    return np.array([classes.get(c, None) for c in y_pred.tolist()], dtype=object) == y_true
+
+
 def accuracy(y_true: Any, y_pred: Any, *, noise: Any = None) -> float:
     """Unsupervised clustering accuracy, as DEC and VaDE report it.
 

@@ -47,6 +47,38 @@ class MLP(nn.Module):
         return x
 
 
+class ReplicaMLP(nn.Module):
+    """R independent MLPs of the same sizes as one batched program, with a leading axis R on every parameter.
+
+    Many small networks leave a processor idle when they are run one after another; one batched product keeps
+    it busy. Replica r starts from ``generators[r]`` exactly as ``MLP(sizes, generators[r])`` does, and what it
+    computes does not depend on the others. Adam works entry by entry, so that one optimizer over these
+    parameters is R independent ones.
+
+    Parameters
+    ----------
+    sizes, last_relu : as for :class:`MLP`.
+    generators : one source of initial weights for each replica.
+    """
+
+    def __init__(self, sizes: Sequence[int], generators: Sequence[torch.Generator], last_relu: bool = False):
+        super().__init__()
+        singles = [MLP(sizes, generator, last_relu) for generator in generators]
+        layers = list(zip(*(single.layers for single in singles)))
+        # (R, in, out), so that baddbmm takes them as they are
+        self.weights = nn.ParameterList(torch.stack([layer.weight.detach().T for layer in each]) for each in layers)
+        self.biases = nn.ParameterList(torch.stack([layer.bias.detach()[None] for layer in each]) for each in layers)
+        self.last_relu = last_relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, batch, sizes[0]) -> (R, batch, sizes[-1]); an x of (batch, sizes[0]) goes to every replica."""
+        x = x.expand(len(self.weights[0]), *x.shape[-2:])
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = torch.baddbmm(bias, x, weight)
+            x = x.relu() if self.last_relu or i < len(self.weights) - 1 else x
+        return x
+
+
 class _BernoulliLogLikelihood(torch.autograd.Function):
     """x log p + (1 - x) log(1 - p) summed over features, with its gradient x - p kept from the forward pass."""
 

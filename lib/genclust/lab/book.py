@@ -15,9 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from .chapters import CHAPTERS, execute_chapter
+from .chapters import execute_chapter
 from .files import sha256, write_atomic
 from .pages import answers, datasets_table, disagreements, faults_page, ledger_page, ledgers, overview, status_page
+from .papers import CHAPTERS
 from .provenance import LIBRARY
 
 
@@ -53,7 +54,7 @@ def chapter_sources(root: Path, chapter) -> list[Path]:
     """The files that a chapter's page depends on; this module only carries them."""
     library = sorted(set(LIBRARY.rglob("*.py")) - {Path(__file__).resolve()})
     return [root / "notebooks" / f"{chapter.notebook}.ipynb", *library,
-            root / "book" / "claims" / f"{chapter.paper}.yml", *sorted((root / "book" / "records" / chapter.paper).glob("*"))]
+            root / "book" / "claims" / f"{chapter.paper.replace('-', '_')}.yml", *sorted((root / "book" / "records" / chapter.paper).glob("*"))]
 
 
 def site_sources(root: Path) -> list[Path]:

@@ -8,52 +8,23 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from ..datasets import names
+from .catalogue import ChapterParameters
 from .experiments import make_specs, unknown
 from .files import project_root
-from .methods import METHODS
+from .papers import CHAPTERS
 from .records import Record, RecordStore
 from .schedule import run_all, work_folder
 from .specs import Spec
-
-DatasetName = Literal[tuple(names())]
-
 
 class ParameterError(ValueError):
     """A parameter that a chapter does not have, or a value that it can't take."""
 
 
-class VadeParameters(BaseModel):
-    """What ``notebooks/01_vade`` can be run with. None means: as the profile has it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    profile: Literal["smoke", "quick", "paper"] = Field("quick", description="the scale of the live runs")
-    dataset: DatasetName = Field("mnist", description="the data set of the live runs")
-    n_clusters: int = Field(10, ge=2, le=1000, description="K of the live runs")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of the live runs")
-    epochs: int | None = Field(None, ge=1, le=100_000, description="VaDE epochs of the live runs")
-    n_samples: int | None = Field(None, ge=100, description="rows of the live runs")
-
-
-class Chapter(BaseModel):
-    """A notebook, the parameters that it accepts, and the paper whose records and claims it shows."""
-
-    model_config = ConfigDict(frozen=True)
-
-    notebook: str
-    paper: str
-    parameters: type[BaseModel]
-
-
-CHAPTERS = {"vade": Chapter(notebook="01_vade", paper="vade", parameters=VadeParameters)}
-
-
-def check_parameters(chapter: str, given: Mapping[str, Any]) -> BaseModel:
+def check_parameters(chapter: str, given: Mapping[str, Any]) -> ChapterParameters:
     """The chapter's parameters from ``given`` values.
 
     ParameterError that names the parameter, what it was given, and what is accepted.
@@ -72,7 +43,7 @@ def check_parameters(chapter: str, given: Mapping[str, Any]) -> BaseModel:
         raise ParameterError("\n".join(lines)) from None
 
 
-def describe(model: type[BaseModel], name: str) -> str:
+def describe(model: type[ChapterParameters], name: str) -> str:
     """A line on one parameter: its type, range, default and meaning."""
     entry = model.model_json_schema()["properties"][name]
     options = [entry, *entry.get("anyOf", [])]
@@ -83,7 +54,7 @@ def describe(model: type[BaseModel], name: str) -> str:
     return f"{name}: {' '.join([what, *bounds])} (default {entry.get('default')!r}): {entry.get('description', '')}"
 
 
-def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> BaseModel:
+def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> ChapterParameters:
     """The same, from a notebook's global names just after its parameters cell.
 
     At that point every public name that the notebook defined is a parameter, so a name that the chapter
@@ -94,20 +65,17 @@ def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> BaseModel
     return check_parameters(chapter, given)
 
 
-def live(params: VadeParameters, methods: Sequence[str]) -> dict[str, Record]:
+def live(params: ChapterParameters, methods: Sequence[str]) -> dict[str, Record]:
     """The records of a chapter's live runs, by method: made now, with a progress bar, or found from an
     earlier execution with the same parameters and the same code."""
     specs = live_specs(params, methods)
     return {r.spec.method: r for r in run_all(specs, live_store(), work_folder(), same_code=True)}
 
 
-def live_specs(params: VadeParameters, methods: Sequence[str]) -> list[Spec]:
+def live_specs(params: ChapterParameters, methods: Sequence[str]) -> list[Spec]:
     """What :func:`live` runs: the experiment of the chapter's data set, with its parameters."""
-    overrides = {"n_clusters": params.n_clusters}
-    if params.epochs is not None:
-        overrides["epochs"] = params.epochs
-    return make_specs(f"vade/{params.dataset}", profile=params.profile, methods=methods, seeds=[params.seed],
-                      n_samples=params.n_samples, **overrides)
+    return make_specs(f"{params.paper}/{params.dataset}", profile=params.profile, methods=methods, seeds=[params.seed],
+                      n_samples=params.n_samples, **params.overrides())
 
 
 def live_store() -> RecordStore:

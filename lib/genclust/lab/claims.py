@@ -45,14 +45,16 @@ class AnsweredBy(_Strict):
     """Which records answer a claim, and how they are reduced to one number.
 
     ``reduce``: ``best`` takes the run with the best objective, as VaDE did; ``mean`` the mean over seeds;
-    ``min`` and ``max`` their extremes. An order claim compares with ``against``, the other method, in
-    ``against_experiment`` where that is another one.
+    ``min`` and ``max`` their extremes; ``p-value`` is that of Welch's test against ``against``. An order claim
+    compares with ``against``, the other method, in ``against_experiment`` where that is another one. Of a
+    property, ``metric`` is the name: a check of one record of the method, or a comparison of the recorded runs
+    of every method of the experiment.
     """
 
     experiment: str
     method: str
     metric: str
-    reduce: Literal["best", "mean", "min", "max"] = "mean"
+    reduce: Literal["best", "mean", "min", "max", "p-value"] = "mean"
     against: str | None = None
     against_experiment: str | None = None
 
@@ -64,7 +66,8 @@ class Claim(_Strict):
     ``property`` holds where a named check of ours does; ``quoted`` is a cell that the paper takes from
     elsewhere; ``context`` is shown and not judged (a data set's size, seconds on other hardware).
     ``cell`` names what is measured, method/data/metric, in the same words wherever a paper reports it, so that
-    papers that disagree are found. ``doubt`` says why a printed figure looks wrong.
+    papers that disagree are found. ``doubt`` says why a printed figure looks wrong. ``computed`` names a check that
+    needs no records: it is computed whenever the ledger is.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+(/[a-z0-9+.-]+)+$")
@@ -78,6 +81,7 @@ class Claim(_Strict):
     better: Literal["higher", "lower"] = "higher"
     quoted_from: str | None = None
     answered_by: AnsweredBy | None = None
+    computed: str | None = None
     tolerance: float | None = None
     cell: str | None = Field(default=None, pattern=r"^[a-z0-9+.-]+/[a-z0-9+.-]+/[a-z0-9+.-]+$")
     doubt: str | None = None
@@ -96,14 +100,17 @@ class Claim(_Strict):
             raise ValueError(f"a claim of kind {self.kind!r} needs a value")
         if self.kind == "quoted" and not self.quoted_from:
             raise ValueError("a quoted claim needs quoted_from")
-        if self.kind in ("value", "order", "property") and not (self.answered_by or self.not_run):
-            raise ValueError("needs answered_by, or not_run with the reason")
-        if self.kind == "order" and self.answered_by and not self.answered_by.against:
-            raise ValueError("an order claim needs answered_by.against")
-        if self.kind == "property" and self.answered_by:
-            from .properties import PROPERTIES
-            if self.answered_by.metric not in PROPERTIES:
-                raise ValueError(f"no property {self.answered_by.metric!r}; there are {', '.join(PROPERTIES)}")
+        by = self.answered_by
+        if self.kind in ("value", "order", "property") and not (by or self.computed or self.not_run):
+            raise ValueError("needs answered_by, computed, or not_run with the reason")
+        if by and not by.against and (self.kind == "order" or by.reduce == "p-value"):
+            raise ValueError("an order claim or a p-value needs answered_by.against")
+        if self.kind == "property" or self.computed:
+            from .papers import CHECKS, COMPARISONS, PROPERTIES
+            if by and by.metric not in PROPERTIES | COMPARISONS:
+                raise ValueError(f"no property {by.metric!r}; there are {', '.join(PROPERTIES | COMPARISONS)}")
+            if self.computed and self.computed not in CHECKS:
+                raise ValueError(f"no check {self.computed!r}; there are {', '.join(CHECKS)}")
         return self
 
 
@@ -176,6 +183,10 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     """The verdict on a claim from the paper-profile records in ``store``, by the protocol's rules."""
     if claim.kind in ("quoted", "context") and claim.answered_by is None:
         return Answer(claim=claim, verdict=claim.kind, reason=claim.quoted_from or claim.why or "")
+    if claim.computed:
+        from .papers import CHECKS
+        holds, reason = CHECKS[claim.computed]()
+        return Answer(claim=claim, verdict="reproduced" if holds else "not reproduced", reason=reason)
     if claim.answered_by is None:
         return Answer(claim=claim, verdict="not run", reason=claim.not_run or "")
     by = claim.answered_by
@@ -185,9 +196,9 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     scale = shortfall([record.spec for record in records])
     if claim.kind == "property":
         return _property(claim, store, records, scale)
-    if claim.kind == "order":
+    if by.against:
         others = store.find(experiment=by.against_experiment or by.experiment, method=by.against, profile="paper")
-        return _order(claim, records, others, scale)
+        return _welch(claim, records, others, scale)
     values = [in_unit(record, by.metric, claim.unit) for record in records]
     chosen = max(range(len(records)), key=lambda i: records[i].objective)
     reduced = {"best": lambda v: v[chosen], "mean": statistics.fmean, "min": min, "max": max}
@@ -211,36 +222,58 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
 
 
 def _property(claim: Claim, store: RecordStore, records: list[Record], scale: str) -> Answer:
-    """The named check, on the run with the best objective."""
+    """The named check, on the run with the best objective; or the named comparison, on the runs of all methods."""
     from ..datasets import load
-    from .properties import PROPERTIES
-    record = max(records, key=lambda r: r.objective)
-    data = load(record.spec.dataset, n_samples=record.spec.n_samples)
-    holds, reason = PROPERTIES[claim.answered_by.metric](record, store.arrays(record), data)
-    found = dict(claim=claim, records=[record], scale=scale)
-    if scale:
-        return Answer(verdict="at reduced scale", reason=f"{reason}; {scale}", **found)
+    from .papers import COMPARISONS, EXPERIMENTS, PROPERTIES
+    by = claim.answered_by
+    if by.metric in COMPARISONS:
+        runs = {m: store.find(experiment=by.experiment, method=m, profile="paper") for m in EXPERIMENTS[by.experiment].methods}
+        used = [record for found in runs.values() for record in found]
+        found = dict(claim=claim, records=used, scale=shortfall([record.spec for record in used]))
+        try:
+            holds, reason = COMPARISONS[by.metric](runs)
+        except LookupError as error:  # a comparison says what it lacks
+            return Answer(verdict="not run", reason=str(error), **found)
+    else:
+        record = max(records, key=lambda r: r.objective)
+        data = load(record.spec.dataset, n_samples=record.spec.n_samples)
+        found = dict(claim=claim, records=[record], scale=scale)
+        holds, reason = PROPERTIES[by.metric](record, store.arrays(record), data)
+    return _judged(holds, reason, found)
+
+
+def _judged(holds: bool, reason: str, found: dict) -> Answer:
+    """A statement's verdict: below the paper's scale none is drawn."""
+    if found["scale"]:
+        return Answer(verdict="at reduced scale", reason=f"{reason}; {found['scale']}", **found)
     return Answer(verdict="reproduced" if holds else "not reproduced", reason=reason, **found)
 
 
-def _order(claim: Claim, records: list[Record], others: list[Record], scale: str) -> Answer:
-    """Welch's one-sided test that the first method scores better."""
-    by, unit = claim.answered_by, claim.unit or "percent"
+def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str) -> Answer:
+    """Welch's one-sided test that the first method scores better: for an order, or for its p-value.
+
+    A printed p-value speaks of the number of runs as much as of the methods, so it is not matched as a number:
+    it is reproduced if both p-values lie on the same side of 0.05.
+    """
+    by, unit = claim.answered_by, (claim.unit if claim.kind == "order" else None) or "percent"
     a, b = ([in_unit(r, by.metric, unit) for r in rs] for rs in (records, others))
-    found = dict(claim=claim, records=records + others, values=a, scale=scale)
+    found = dict(claim=claim, records=records + others, scale="; ".join(filter(None, {scale, shortfall([r.spec for r in others])})))
     if len(a) < 2 or len(b) < 2:
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
-    spread = max(statistics.pstdev(a), statistics.pstdev(b))
-    higher = claim.better == "higher"
-    if spread > 0:
-        p = float(stats.ttest_ind(a, b, equal_var=False, alternative="greater" if higher else "less").pvalue)
-    else:  # neither has any spread: the test has no answer, the means have
-        gain = statistics.fmean(a) - statistics.fmean(b)
-        p = 0.0 if (gain > 0 if higher else gain < 0) else 1.0
-    reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f}, Welch p = {p:.2g}"
-    if scale:
-        return Answer(verdict="at reduced scale", reason=f"{reason}; {scale}", **found)
-    return Answer(verdict="reproduced" if p < 0.05 else "not reproduced", reason=reason, **found)
+    higher = claim.kind != "order" or claim.better == "higher"
+    p = welch(a, b, higher)
+    reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}"
+    if claim.kind == "order":
+        return _judged(p < 0.05, reason, found | {"values": a})
+    return _judged((p < 0.05) == (claim.value < 0.05), reason, found | {"values": [p], "measured": p})
+
+
+def welch(a: list[float], b: list[float], higher: bool = True) -> float:
+    """p of Welch's one-sided test that the mean behind ``a`` is higher (or lower) than that behind ``b``."""
+    if max(statistics.pstdev(a), statistics.pstdev(b)) > 0:
+        return float(stats.ttest_ind(a, b, equal_var=False, alternative="greater" if higher else "less").pvalue)
+    gain = statistics.fmean(a) - statistics.fmean(b)  # neither has any spread: the test has no answer, the means have
+    return 0.0 if (gain > 0 if higher else gain < 0) else 1.0
 
 
 def in_unit(record: Record, metric: str, unit: str | None) -> float:

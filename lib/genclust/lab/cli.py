@@ -69,7 +69,8 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
         force: Annotated[bool, typer.Option("--force", help="Run again even where a record exists.")] = False,
         records: Records = None) -> None:
     """Run an experiment; each run ends as a record. What has a record is not run again."""
-    from .experiments import EXPERIMENTS, make_specs
+    from .experiments import make_specs
+    from .papers import EXPERIMENTS
     if experiment == "list":
         for name, e in EXPERIMENTS.items():
             typer.echo(f"{name:24} {', '.join(e.methods):32} {e.about}")

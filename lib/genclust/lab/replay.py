@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from .files import sha256, write_atomic
-from .methods import METHODS
+from .papers import METHODS
 from .provenance import LIBRARY
 from .records import RecordError, RecordStore
 from .specs import Spec

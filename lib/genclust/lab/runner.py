@@ -13,18 +13,13 @@ import numpy as np
 
 from ..files import acquire, clear_half_written
 from .files import project_root, sha256, write_atomic
-from .methods import METHODS
+from .papers import METHODS
 from .provenance import git_state, library_digest, peak_memory_mb, processor, reset_peak_memory
 from .records import Provenance, Record, RecordError, RecordStore
 from .specs import Spec
 
 log = logging.getLogger("genclust")
 Progress = Callable[[str, int], None]  # phase, epoch
-
-N_CODES = 2000  # codes kept for the embedding figure
-N_DRAWS = 10  # draws, and members, kept of every cluster
-CURVE_DENSE, CURVE_EVERY = 10, 5  # accuracy after each of the first epochs, then after every fifth
-MIXTURE_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100)  # of the autoencoder; where AE+GMM's curve has points
 
 
 def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, same_code: bool = False,
@@ -68,11 +63,10 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
     method = METHODS[spec.method]
     data = load(spec.dataset, n_samples=spec.n_samples)
     pretrained = work / "pretrained" / library_digest("autoencoder")
-    follow = Follower(method, data.X, data.y, spec, progress, clock)
+    follow = Follower(method, data, spec, progress, clock)
 
     def fit():
         estimator = method.make(spec.seed, **spec.params)
-        follow.estimator = estimator
         return estimator.fit(data.X, **method.fit_options(callback=follow, checkpoint=checkpoint,
                                                               cache=pretrained))
 
@@ -84,11 +78,12 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
         estimator = fit()
     labels = estimator.predict(data.X)
     deep = method.deep(estimator)
+    measured = method.measure(estimator, data) if method.measure is not None else {}
     commit, dirty = git_state()
     constraints = _constraints()
     record = Record(
         spec=spec,
-        metrics={k: _plain(v) for k, v in scores(data.y, labels).items()},
+        metrics={k: _plain(v) for k, v in (scores(data.y, labels) | measured).items()},
         objective=method.objective(estimator, data.X),
         history=[{k: _plain(v) for k, v in h.items()} for h in (deep.history_ if deep is not None else [])],
         replay=prefix(spec, data.X),
@@ -100,7 +95,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
             scikit_learn=sklearn.__version__, started=clock.started,
             wall_seconds=round(clock.before + time.monotonic() - began, 1), peak_memory_mb=peak_memory_mb(),
             resumed=clock.resumed))
-    record = store.put(record, figure_arrays(estimator, deep, data, labels, spec))
+    record = store.put(record, method.keep(estimator, deep, data, labels, spec))
     checkpoint.unlink(missing_ok=True)
     clock.path.unlink(missing_ok=True)
     return record
@@ -124,58 +119,17 @@ class _Clock:
 
 
 class Follower:
-    """The callback of a run: scores against the labels, which the estimator itself never sees."""
+    """The callback of a run: keeps its clock, shows its progress, and adds what the method's ``follow`` measures."""
 
-    def __init__(self, method, X, y, spec: Spec, progress: Progress | None, clock: _Clock):
-        self.method, self.X, self.y, self.spec, self.progress, self.clock = method, X, y, spec, progress, clock
-        self.estimator = None
+    def __init__(self, method, data, spec: Spec, progress: Progress | None, clock: _Clock):
+        self.method, self.data, self.spec, self.progress, self.clock = method, data, spec, progress, clock
 
     def __call__(self, deep, phase: str, epoch: int, logs: dict) -> None:
-        if phase in ("held", "vade") and (epoch <= CURVE_DENSE or epoch % CURVE_EVERY == 0):
-            logs["accuracy"] = self._accuracy(deep.predict(self.X))
-        if phase == "autoencoder" and epoch in MIXTURE_EPOCHS:
-            logs["accuracy"] = self._mixture_accuracy(deep.transform(self.X))
+        if self.method.follow is not None:
+            logs.update(self.method.follow(deep, phase, epoch, self.data, self.spec))
         self.clock.tick()
         if self.progress is not None:
             self.progress(phase, epoch)
-
-    def _accuracy(self, labels: np.ndarray) -> float:
-        from ..metrics import accuracy
-        return accuracy(self.y, labels)
-
-    def _mixture_accuracy(self, codes: np.ndarray) -> float:
-        """A single EM on 10 000 of the codes, K the number of classes: AE+GMM's curve, at a cost that a curve may have.
-
-        It does not depend on the spec's method or K, since all methods of a seed share one pretraining.
-        """
-        from sklearn.mixture import GaussianMixture
-        some = np.random.default_rng(self.spec.seed).permutation(len(codes))[:10_000]
-        em = GaussianMixture(len(np.unique(self.y)), random_state=self.spec.seed, reg_covar=1e-4)
-        return self._accuracy(em.fit(codes[some]).predict(codes))
-
-
-def figure_arrays(estimator, deep, data, labels: np.ndarray, spec: Spec) -> dict[str, np.ndarray]:
-    """What the figures need of a fitted model, small: labels, codes, draws and members of every cluster."""
-    rng = np.random.default_rng(spec.seed)
-    n_clusters = spec.params["n_clusters"]
-    arrays = {"labels": labels.astype(np.int16)}
-    chosen = np.sort(rng.permutation(len(labels))[:N_CODES])
-    if deep is not None:
-        arrays |= {"code_rows": chosen.astype(np.int32), "codes": deep.transform(data.X[chosen]).astype(np.float32)}
-    members = np.full((n_clusters, N_DRAWS), -1, dtype=np.int32)
-    for c in range(n_clusters):
-        rows = rng.permutation(np.flatnonzero(labels == c))[:N_DRAWS]
-        members[c, : len(rows)] = rows
-    arrays["members"] = members
-    if data.image_shape is not None and hasattr(estimator, "sample"):
-        if deep is None:  # scikit-learn's mixture draws all clusters at once: draw until each has enough
-            draws, of = estimator.sample(200 * n_clusters)
-            draws = np.stack([np.resize(draws[of == c], (N_DRAWS, draws.shape[1])) if (of == c).any()
-                              else np.zeros((N_DRAWS, draws.shape[1])) for c in range(n_clusters)])
-        else:
-            draws = np.stack([deep.sample(N_DRAWS, cluster=c, random_state=spec.seed + c)[0] for c in range(n_clusters)])
-        arrays["draws"] = (np.clip(draws, 0, 1) * 255).round().astype(np.uint8)
-    return arrays
 
 
 def _plain(value):

@@ -14,7 +14,7 @@ from threading import Thread
 from tqdm.auto import tqdm
 
 from .files import project_root
-from .methods import METHODS
+from .papers import METHODS
 from .provenance import library_digest
 from .records import Record, RecordStore
 from .runner import execute

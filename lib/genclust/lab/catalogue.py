@@ -1,0 +1,118 @@
+"""What a paper's module in :mod:`genclust.lab.papers` is made of: methods, experiments, a chapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..datasets import names
+from .figures import figure_arrays
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that specs can name: how it is built, followed, and judged without labels.
+
+    ``make(seed, **params)`` builds the estimator; ``objective(estimator, X)`` is what restarts are picked by.
+    ``module`` holds the method's code in genclust, None where scikit-learn has it all. ``step`` is the
+    name of the deep estimator inside a pipeline ("" where the estimator is deep itself).
+
+    ``follow(deep, phase, epoch, data, spec)`` gives what a run's history gets after an epoch beside the
+    estimator's own figures; ``measure(estimator, data)`` what its metrics get beside the scores;
+    ``keep(estimator, deep, data, labels, spec)`` the arrays that the figures need. All three may look at
+    labels: the estimator never sees what they return.
+    """
+
+    title: str
+    make: Callable[..., Any]
+    objective: Callable[[Any, Any], float]
+    module: str | None = None
+    step: str = ""
+    follow: Callable[..., dict[str, float]] | None = None
+    measure: Callable[..., dict[str, float]] | None = None
+    keep: Callable[..., dict[str, Any]] = figure_arrays
+
+    def deep(self, estimator):
+        """The deep part of an estimator, or None."""
+        if self.module is None:
+            return None
+        return estimator.named_steps[self.step] if self.step else estimator
+
+    def parameters(self) -> set[str]:
+        """Names of the deep part's parameters that a spec may set."""
+        deep = self.deep(self.make(0, n_clusters=2))
+        return set(deep.get_params()) - {"random_state", "verbose", "device"} if deep is not None else set()
+
+    def fit_options(self, **options) -> dict:
+        """Keyword arguments for ``fit`` that reach the deep part."""
+        prefix = f"{self.step}__" if self.step else ""
+        return {prefix + key: value for key, value in options.items()} if self.module else {}
+
+
+def _gmm(seed: int, **params):
+    from sklearn.mixture import GaussianMixture
+    params.setdefault("covariance_type", "diag")
+    return GaussianMixture(params.pop("n_clusters"), random_state=seed, **params)
+
+
+def _kmeans(seed: int, **params):
+    from sklearn.cluster import KMeans
+    return KMeans(params.pop("n_clusters"), random_state=seed, **params)
+
+
+BASELINES = {
+    "kmeans": Method("k-means", _kmeans, lambda m, X: -float(m.inertia_)),
+    "gmm": Method("GMM", _gmm, lambda m, X: float(m.lower_bound_)),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """``methods[m]`` are the parameters at the paper's scale; ``profiles[p]`` what a smaller profile changes.
+
+    A profile's ``"n_samples"`` is the size of the subset; its other entries are method names.
+    """
+
+    paper: str
+    dataset: str
+    about: str
+    methods: dict[str, dict[str, Any]]
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class ChapterParameters(BaseModel):
+    """What every chapter can be run with. None means: as the profile has it.
+
+    A subclass names its ``paper`` and adds parameters; those that are set replace the methods' own of the
+    same name in the live runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    paper: ClassVar[str]
+
+    profile: Literal["smoke", "quick", "paper"] = Field("quick", description="the scale of the live runs")
+    dataset: Literal[tuple(names())] = Field("mnist", description="the data set of the live runs")
+    n_clusters: int = Field(10, ge=2, le=1000, description="K of the live runs")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the live runs")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="epochs of the live runs")
+    n_samples: int | None = Field(None, ge=100, description="rows of the live runs")
+
+    def overrides(self) -> dict[str, Any]:
+        """The methods' parameters that are set here."""
+        return {key: value for key, value in self if value is not None and key not in ("profile", "dataset", "seed", "n_samples")}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook, and the parameters that it accepts."""
+
+    notebook: str
+    parameters: type[ChapterParameters]
+
+    @property
+    def paper(self) -> str:
+        """Whose records and claims it shows."""
+        return self.parameters.paper
