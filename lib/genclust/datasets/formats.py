@@ -1,0 +1,74 @@
+"""From the bytes of distributed files to rows and labels. Nothing here unpickles or runs what it reads.
+
+Readers take the contents of a set's files, in their order, and return X (n, d) and y (n,) with classes from 0.
+Unsigned bytes in X are pixels of 0 to 255. What is not as it was published raises DataCorrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+
+import numpy as np
+
+
+class DataCorrupted(ValueError):
+    """A file is not the one that its set is made of."""
+
+
+# --- IDX ----------------------------------------------------------------------------------------
+
+
+def parse_idx(data: bytes) -> np.ndarray:
+    """The uint8 array, read-only, in the bytes of an IDX file.
+
+    Raises DataCorrupted if the magic number is not that of an array of unsigned bytes, or if the
+    number of bytes is not what the dimensions in the header ask for.
+    """
+    if len(data) < 4 or data[:3] != b"\0\0\x08" or data[3] == 0:
+        raise DataCorrupted(f"not an IDX file of unsigned bytes: it begins with {data[:4].hex()!r}")
+    start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise DataCorrupted(f"an IDX header of {start} bytes, in {len(data)} bytes")
+    shape = tuple(np.frombuffer(data, ">u4", count=data[3], offset=4).tolist())
+    if len(data) != start + math.prod(shape):
+        raise DataCorrupted(f"IDX dimensions {shape} ask for {start + math.prod(shape)} bytes, "
+                            f"but there are {len(data)}")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def read_idx(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """IDX files, by turns of images and of their labels."""
+    parts = [parse_idx(data) for data in contents]
+    X, y = np.concatenate(parts[0::2]), np.concatenate(parts[1::2])
+    return X.reshape(len(X), -1), y
+
+
+# --- Tables of numbers --------------------------------------------------------------------------
+
+
+def read_keel(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """A table of KEEL without its header: a row a line, separated by commas, the class from 1 at the end."""
+    try:
+        table = np.array([[float(cell) for cell in line.split(b",")] for line in contents[0].splitlines()])
+    except ValueError as error:
+        raise DataCorrupted(f"not a table of numbers: {error}") from error
+    if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
+        raise DataCorrupted(f"not a table of finite numbers with a class in the last column: shape {table.shape}")
+    X, y = table[:, :-1], table[:, -1]
+    if (y != np.rint(y)).any() or y.min() < 1:
+        raise DataCorrupted(f"classes are whole numbers from 1, but the last column has {y[y != np.rint(y)][:1]}, from {y.min()}")
+    return X, y.astype(np.int64) - 1
+
+
+def read_npz(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """NumPy's archive with ``x_raw`` (n, d) and ``y`` (n,)."""
+    try:
+        with np.load(io.BytesIO(contents[0]), allow_pickle=False) as arrays:
+            X, y = arrays["x_raw"], arrays["y"]
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataCorrupted(f"not an archive of the arrays x_raw and y: {error}") from error
+    if X.ndim != 2 or y.shape != X.shape[:1] or X.dtype.kind != "f" or y.dtype.kind not in "iu":
+        raise DataCorrupted(f"x_raw is {X.dtype} of {X.shape} and y is {y.dtype} of {y.shape}")
+    return X, y
