@@ -122,3 +122,74 @@ def test_what_nobody_serves_is_asked_for(tmp_path):
     (tmp_path / "artificial_characters.npz").write_bytes(npz(x_raw=ROWS, y=LABELS))
     with pytest.raises(DataCorrupted, match="expected SHA-256 a02300"):
         add("artificial_characters", tmp_path / "artificial_characters.npz")
+
+
+# --- Reuters --------------------------------------------------------------------------------------
+
+STORY = """<REUTERS TOPICS="YES" LEWISSPLIT="TRAIN" CGISPLIT="TRAINING-SET" OLDID="5544" NEWID="{id}">
+<DATE>26-FEB-1987 15:01:01.79</DATE>
+<TOPICS>{topics}</TOPICS>
+<PLACES><D>usa</D></PLACES>
+<PEOPLE></PEOPLE>
+<UNKNOWN> 
+&#5;&#5;&#5;C T</UNKNOWN>
+<TEXT{kind}>&#2;
+{text}
+</TEXT>
+</REUTERS>
+"""
+NEWS = "<TITLE>{}</TITLE>\n<AUTHOR>    By Nobody, Reuters</AUTHOR><DATELINE>    SALVADOR, Feb 26 - </DATELINE><BODY>{}&#3;</BODY>"
+
+
+def sgml(*stories):
+    text = '<!DOCTYPE lewis SYSTEM "lewis.dtd">\n'
+    for i, (topics, kind, body) in enumerate(stories):
+        text += STORY.format(id=i, topics="".join(f"<D>{t}</D>" for t in topics), kind=kind, text=body)
+    return text.encode("latin-1")
+
+
+STORIES = [
+    (["earn"], "", NEWS.format("PROFIT ROSE", "Profit of the bank rose.\nA caf\xe9 &lt;CAFE.O> sold oil 5 times.")),
+    (["crude", "trade"], "", NEWS.format("OIL", "Oil, and trade.")),
+    (["crude"], ' TYPE="BRIEF"', "<TITLE>OIL OIL OIL PRICES</TITLE>"),
+    ([], "", NEWS.format("NOTHING", "On no topic.")),
+    (["cocoa"], "", NEWS.format("COCOA", "Cocoa.")),
+    (["acq"], ' TYPE="UNPROC"', "bank to buy bank"),
+]
+SGML = sgml(*STORIES)
+
+
+def test_reuters_stories():
+    stories = formats.parse_reuters(SGML)
+    assert [topics for topics, _ in stories] == [topics for topics, _, _ in STORIES]
+    words = [text.split() for _, text in stories]
+    assert words[0] == "PROFIT ROSE Profit of the bank rose. A caf\xe9 <CAFE.O> sold oil 5 times.".split()
+    assert words[2][-4:] == ["OIL", "OIL", "OIL", "PRICES"] and words[5][-4:] == ["bank", "to", "buy", "bank"]
+
+
+def test_reuters_rows_are_weights_of_words():
+    X, y = formats.read_reuters([SGML, sgml((["trade"], "", NEWS.format("TRADE", "The trade of the bank")))])
+    assert y.tolist() == [0, 2, 1, 3] and X.dtype == np.float32
+    idf = lambda n: 1 + np.log(5 / (1 + n))  # noqa: E731, of a word that n of the four stories have
+    prices, oils = idf(1), (1 + np.log(3)) * idf(2)
+    row = np.sort(X[1][X[1] > 0]) / np.sqrt(formats.N_WORDS)
+    assert np.allclose(row, np.array([prices, oils]) / np.hypot(prices, oils), atol=1e-6)
+    assert np.allclose(np.linalg.norm(X, axis=1), np.sqrt(formats.N_WORDS), rtol=1e-6)
+
+
+@pytest.mark.parametrize("damage", [
+    b"", b"no DOCTYPE" + SGML, SGML[:-20], SGML[:900], SGML.replace(b"<TOPICS>", b"<TOPIX>", 1),
+    SGML.replace(b"</TEXT>", b"", 1), SGML.replace(b"</REUTERS>", b"", 1),
+])
+def test_reuters_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.parse_reuters(damage)
+
+
+def test_reuters_is_added_from_its_archive_and_read_once(monkeypatch):
+    data = copy_of("reuters21578", "reuters21578-sgml.tar.gz")
+    assert data.X.shape == (7076, 2000) and np.bincount(data.y).tolist() == [3945, 2362, 408, 361]
+    assert data.X.dtype == np.float32 and np.mean(data.X**2) == pytest.approx(1) and data.X.any(axis=1).all()
+    monkeypatch.setattr(formats, "parse_reuters", None)
+    again = load("reuters21578")
+    assert np.array_equal(data.X, again.X) and data.digest == again.digest

@@ -61,7 +61,7 @@ def fetch(name: str, *, cache: str | os.PathLike | None = None) -> Path:
 
 def _gather(source: Source, root: Path, wanted: dict[File, Exception]) -> None:
     """Fill the cache from the sources in turn; the caller holds the lock."""
-    tried = [f"cache {root}: {'; '.join(map(line, wanted.values()))}"]
+    tried = [f"cache {root}: {_some(map(line, wanted.values()))}"]
     left = list(wanted)
     with tempfile.TemporaryDirectory(prefix="genclust-") as scratch:
         for label, get in origins(source, Path(scratch)):
@@ -80,7 +80,7 @@ def _gather(source: Source, root: Path, wanted: dict[File, Exception]) -> None:
                     left.remove(file)
             if not left:
                 return
-            tried.append(f"{label}: {'; '.join(reasons)}")
+            tried.append(f"{label}: {_some(reasons)}")
             logger.info("%s", tried[-1])
     raise DataUnavailable(
         "\n  ".join([f"{source.name} could not be had. Tried, in this order:", *tried])
@@ -113,7 +113,7 @@ def add(
         given = _given(source, path, Path(scratch))
         lacking = [file.name for file in _problems(source, root) if file not in given]
         if lacking and path.is_dir():
-            raise FileNotFoundError(f"{path} lacks {', '.join(lacking)}. {_expected(source)}")
+            raise FileNotFoundError(f"{path} lacks {_some(lacking, ', ')}. {_expected(source)}")
         if not given:
             raise FileNotFoundError(f"{path} is no file of {name} by name. {_expected(source)}")
         contents = {file: _checked(source, file, p) for file, p in given.items()}
@@ -290,7 +290,13 @@ def _unwritable(root: Path, error: OSError) -> DataUnavailable:
 
 
 def _expected(source: Source) -> str:
-    return f"Expected, as they are or as .gz: {', '.join(file.name for file in source.files)}."
+    return f"Expected, as they are or as .gz: {_some([file.name for file in source.files], ', ')}."
+
+
+def _some(things: Iterable[str], separator: str = "; ") -> str:
+    """What an error message lists: all, or the first ones and how many more there are."""
+    things = list(things)
+    return separator.join(things if len(things) <= 5 else [*things[:4], f"and {len(things) - 4} more"])
 
 
 def sha256(*parts: bytes) -> str:

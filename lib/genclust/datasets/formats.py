@@ -6,9 +6,12 @@ Unsigned bytes in X are pixels of 0 to 255. What is not as it was published rais
 
 from __future__ import annotations
 
+import html
 import io
 import math
+import re
 import zipfile
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -72,3 +75,47 @@ def read_npz(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     if X.ndim != 2 or y.shape != X.shape[:1] or X.dtype.kind != "f" or y.dtype.kind not in "iu":
         raise DataCorrupted(f"x_raw is {X.dtype} of {X.shape} and y is {y.dtype} of {y.shape}")
     return X, y
+
+
+# --- Reuters ------------------------------------------------------------------------------------
+
+REUTERS_TOPICS = ("earn", "acq", "crude", "trade")  # by size
+N_WORDS = 2000
+
+
+def parse_reuters(data: bytes) -> list[tuple[list[str], str]]:
+    """The topics and the text of every story in an SGML file of Reuters-21578.
+
+    The text is all between the TEXT tags but the AUTHOR and the DATELINE: title and body, one of the two, or
+    neither where the story was not taken apart.
+    """
+    text = data.decode("latin-1")  # a few bytes are not ASCII, and the collection doesn't say what they are
+    stories = re.findall(r"<REUTERS (?:.*?)>(.*?)</REUTERS>", text, re.DOTALL)
+    if not text.startswith("<!DOCTYPE lewis") or not len(stories) == text.count("<REUTERS ") == text.count("</REUTERS>"):
+        raise DataCorrupted("not an SGML file of Reuters-21578, or cut short")
+    found = []
+    for story in stories:
+        topics = re.findall(r"<TOPICS>(.*?)</TOPICS>", story, re.DOTALL)
+        body = re.findall(r"<TEXT.*?>(.*?)</TEXT>", story, re.DOTALL)
+        if len(topics) != 1 or len(body) != 1:
+            raise DataCorrupted(f"a story with {len(topics)} lists of topics and {len(body)} texts")
+        plain = re.sub(r"<(AUTHOR|DATELINE)>.*?</\1>|<[^>]+>", " ", body[0], flags=re.DOTALL)
+        found.append((re.findall(r"<D>(.*?)</D>", topics[0]), html.unescape(plain)))
+    return found
+
+
+def read_reuters(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The SGML files: stories with one of REUTERS_TOPICS as their only topic, as weights of N_WORDS words."""
+    stories = [story for data in contents for story in parse_reuters(data)]
+    chosen = [(topics[0], text) for topics, text in stories if len(topics) == 1 and topics[0] in REUTERS_TOPICS]
+    y = np.array([REUTERS_TOPICS.index(topic) for topic, _ in chosen], np.int64)
+    return word_weights(text for _, text in chosen), y
+
+
+def word_weights(texts: Iterable[str]) -> np.ndarray:
+    """Tf-idf of the words with the highest counts, float32 (n, N_WORDS), rows of norm sqrt(N_WORDS)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(token_pattern=r"\b[a-z]{2,}\b", stop_words="english", max_features=N_WORDS,
+                                 sublinear_tf=True, norm="l2")
+    return (vectorizer.fit_transform(texts).toarray() * np.sqrt(N_WORDS)).astype(np.float32)
