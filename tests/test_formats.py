@@ -4,15 +4,19 @@ Fixtures are small, in the layout in which the sets are distributed. Where a cop
 (GENCLUST_DATA names a directory with it, or it is in the cache), it is compared with what is known of it.
 """
 
+import hashlib
 import io
 import os
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pooch
 import pytest
+from PIL import Image
 
-from genclust.datasets import DATASETS, DataCorrupted, DataUnavailable, add, describe, formats, load
+from genclust.datasets import DATASETS, DataCorrupted, DataUnavailable, File, add, describe, formats, load
 from genclust.datasets.sources import centre_and_divide
 
 OWN_DATA, OWN_CACHE = os.environ.get("GENCLUST_DATA"), os.environ.get("GENCLUST_CACHE") or pooch.os_cache("genclust")
@@ -34,6 +38,111 @@ def copy_of(name, archive=""):
             continue
         return load(name)
     pytest.skip(f"no copy of {name} here: set GENCLUST_DATA to a directory with one")
+
+
+# --- CIFAR-10 -------------------------------------------------------------------------------------
+
+
+def tar_of(members):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def cifar_batches():
+    """Two records in each batch, with known pixels."""
+    rng = np.random.RandomState(1)
+    labels, images = rng.randint(0, 10, (6, 2)), rng.randint(0, 256, (6, 2, 3, 32, 32)).astype(np.uint8)
+    batches = {f"cifar-10-batches-bin/{name}": b"".join(bytes([label]) + image.tobytes() for label, image in zip(*batch))
+               for name, *batch in zip(formats.CIFAR_BATCHES, labels, images)}
+    return batches, labels.ravel(), images.reshape(12, 3, 32, 32)
+
+
+def test_cifar_pixels_lie_side_by_side():
+    batches, labels, images = cifar_batches()
+    shuffled = dict(sorted(batches.items(), reverse=True)) | {"cifar-10-batches-bin/batches.meta.txt": b"airplane\n"}
+    X, y = formats.read_cifar([tar_of(shuffled)])
+    assert X.shape == (12, 3072) and X.dtype == np.uint8 and y.tolist() == labels.tolist()
+    rows = X.reshape(12, *describe("cifar10").image_shape)
+    for colour in range(3):
+        assert np.array_equal(rows[:, :, :, colour], images[:, colour])
+
+
+def cifar_damage():
+    batches, _, _ = cifar_batches()
+    first = "cifar-10-batches-bin/data_batch_1.bin"
+    whole = tar_of(batches)
+    return [b"", whole[: len(whole) // 2], tar_of({name: data for name, data in batches.items() if name != first}),
+            tar_of(batches | {first: batches[first][:-1]}), tar_of(batches | {first: b"\x0a" + batches[first][1:]})]
+
+
+@pytest.mark.parametrize("damage", cifar_damage())
+def test_cifar_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.read_cifar([damage])
+
+
+def test_a_part_of_an_archive_has_a_digest_of_its_own(tmp_path, monkeypatch):
+    archive, (_, labels, _) = tar_of(cifar_batches()[0]), cifar_batches()
+    file = File("cifar-10-binary.tar.gz", len(archive), hashlib.sha256(archive).hexdigest())
+    for name, n in (("cifar10", 12), ("cifar10_train", 10)):
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=(file,), n=n))
+    (tmp_path / "any.name").write_bytes(archive)
+    add("cifar10", tmp_path / "any.name")  # the only file of a set may have any name
+    whole, part = load("cifar10"), load("cifar10_train")
+    assert whole.X.shape == (12, 3072) and part.X.shape == (10, 3072) and whole.y.tolist() == labels.tolist()
+    assert np.array_equal(part.X, whole.X[:10]) and part.digest != whole.digest
+    assert whole.X.dtype == np.float32 and 0 <= whole.X.min() and whole.X.max() == 1
+    monkeypatch.setitem(DATASETS, "cifar10", replace(DATASETS["cifar10"], n=13))
+    with pytest.raises(DataCorrupted, match="13 rows of 3072 features.*12"):
+        load("cifar10")
+
+
+def jpeg(colour, size=32, kind="JPEG"):
+    stream = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(stream, kind, quality=100)
+    return stream.getvalue()
+
+
+RED, BLUE, GREY = (250, 0, 0), (0, 0, 250), (9, 9, 9)
+FOLDER = {"test/airplane/0000.jpg": jpeg(GREY), "train/truck/0000.jpg": jpeg(RED), "train/bird/0001.jpg": jpeg(RED),
+          "train/bird/0000.jpg": jpeg(BLUE), "README.md": b"# of no concern"}
+
+
+def test_cifar_in_jpeg_is_ordered_by_part_class_and_name():
+    X, y = formats.read_cifar_jpeg([tar_of(FOLDER)])
+    assert X.shape == (4, 3072) and X.dtype == np.uint8 and y.tolist() == [2, 2, 9, 0]
+    for row, colour in zip(X.reshape(4, 1024, 3), (BLUE, RED, RED, GREY)):
+        assert np.abs(row.astype(int) - colour).max() <= 3  # JPEG, even of one colour
+
+
+@pytest.mark.parametrize("damage", [
+    b"", tar_of(FOLDER)[:300], tar_of({}), tar_of(FOLDER | {"train/bird/0002.jpg": jpeg(RED)[:300]}),
+    tar_of(FOLDER | {"train/bird/0002.jpg": b"GIF"}), tar_of(FOLDER | {"train/zebra/0002.jpg": jpeg(RED)}),
+    tar_of(FOLDER | {"valid/bird/0002.jpg": jpeg(RED)}), tar_of(FOLDER | {"train/bird/0002.jpg": jpeg(RED, 31)}),
+])
+def test_cifar_in_jpeg_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.read_cifar_jpeg([damage])
+
+
+def test_cifar_in_jpeg_is_no_cifar():
+    assert "not those of CIFAR-10" in describe("cifar10_jpeg").about + describe("cifar10_jpeg_train").about
+    assert not {f.sha256 for f in describe("cifar10").files} & {f.sha256 for f in describe("cifar10_jpeg").files}
+
+
+def test_cifar_in_jpeg_itself():
+    """Only from a cache that has read it before: to decode 60 000 images takes a while."""
+    if not list((Path(OWN_CACHE) / "cifar10_jpeg").glob("read-*.npz")):
+        pytest.skip("cifar10_jpeg was never read from this cache")
+    data = load("cifar10_jpeg", cache=OWN_CACHE, n_samples=2000)
+    assert data.X.shape == (2000, 3072) and data.image_shape == (32, 32, 3)
+    means = data.X.reshape(-1, 3).mean(axis=0, dtype=np.float64)
+    assert means == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.01)  # of CIFAR-10: colours in their order
 
 
 # --- Scaling --------------------------------------------------------------------------------------

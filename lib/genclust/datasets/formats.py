@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import html
 import io
+import lzma
 import math
 import re
+import tarfile
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -46,6 +50,74 @@ def read_idx(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     parts = [parse_idx(data) for data in contents]
     X, y = np.concatenate(parts[0::2]), np.concatenate(parts[1::2])
     return X.reshape(len(X), -1), y
+
+
+# --- Images -------------------------------------------------------------------------------------
+
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR_BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+
+
+def tar_members(data: bytes) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Path and content of every regular file in a tar archive, compressed or not. Raises DataCorrupted."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for member in tar:
+                if member.isfile():
+                    yield PurePosixPath(member.name), tar.extractfile(member).read()
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+        raise DataCorrupted(f"not a whole tar archive: {error}") from error
+
+
+def read_cifar(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR-10's binary archive: five training batches, then the test batch.
+
+    A record is a byte with the class and 3072 bytes of pixels, colour by colour; a row of X has the three
+    colours of a pixel side by side.
+    """
+    batches = {path.name: data for path, data in tar_members(contents[0]) if path.name in CIFAR_BATCHES}
+    if len(batches) < len(CIFAR_BATCHES):
+        raise DataCorrupted(f"the archive lacks {', '.join(name for name in CIFAR_BATCHES if name not in batches)}")
+    parts = []
+    for name in CIFAR_BATCHES:
+        if len(batches[name]) % 3073:
+            raise DataCorrupted(f"{name} has {len(batches[name])} bytes, which are no whole number of records of 3073")
+        parts.append(np.frombuffer(batches[name], np.uint8).reshape(-1, 3073))
+    records = np.concatenate(parts)
+    if len(records) and records[:, 0].max() > 9:
+        raise DataCorrupted(f"classes are 0 to 9, but a record has {records[:, 0].max()}")
+    pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return pixels.reshape(len(records), -1), records[:, 0].astype(np.int64)
+
+
+def read_cifar_jpeg(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """A tar archive of ``train/CLASS/NAME.jpg`` and ``test/CLASS/NAME.jpg``: training part first, then by class and name."""
+    found = {}
+    for path, data in tar_members(contents[0]):
+        if path.suffix != ".jpg":
+            continue
+        part, name = path.parts[-3:-2], path.parent.name
+        if part not in (("train",), ("test",)) or name not in CIFAR_CLASSES:
+            raise DataCorrupted(f"{path} is not train/CLASS/NAME.jpg or test/CLASS/NAME.jpg with a class of CIFAR-10")
+        found[part == ("test",), CIFAR_CLASSES.index(name), path.name] = data
+    if not found:
+        raise DataCorrupted("an archive without images")
+    keys = sorted(found)
+    images = [decoded(name, found[part, label, name], colour=True) for part, label, name in keys]
+    if len({image.shape for image in images}) > 1:
+        raise DataCorrupted(f"images of different sizes: {', '.join(map(str, sorted({image.shape for image in images})))}")
+    return np.stack(images).reshape(len(keys), -1), np.array([label for _, label, _ in keys], np.int64)
+
+
+def decoded(name: str, data: bytes, *, colour: bool) -> np.ndarray:
+    """The pixels of an image file: uint8 (height, width, 3), or (height, width) in grey. Raises DataCorrupted."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB" if colour else "L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataCorrupted(f"{name} is no image that could be read: {error}") from error
 
 
 # --- Tables of numbers --------------------------------------------------------------------------

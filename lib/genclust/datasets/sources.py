@@ -171,6 +171,36 @@ _MNIST = Source(
     ),
 )
 
+_CIFAR = Source(
+    name="cifar10",
+    title="CIFAR-10",
+    about="Small colour photographs of ten kinds of things: 50 000 for training, then 10 000 for testing.",
+    n=60_000,
+    d=3072,
+    class_names=formats.CIFAR_CLASSES,
+    image_shape=(32, 32, 3),
+    licence="none stated (the makers ask to cite their report)",
+    citation="krizhevsky2009",
+    homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+    files=(File("cifar-10-binary.tar.gz", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),),
+    home=("https://www.cs.toronto.edu/~kriz/",),
+    read=formats.read_cifar,
+)
+
+_CIFAR_JPEG = replace(
+    _CIFAR,
+    name="cifar10_jpeg",
+    title="CIFAR-10 in JPEG",
+    about="CIFAR-10 encoded anew as JPEG, so that its pixels are not those of CIFAR-10: a set of its own, and what is "
+          "measured on it is not measured on CIFAR-10. The rows are in the order of the classes, training part first. "
+          "The archive has to be added by hand.",
+    files=(File("cifar10-imagefolder-jpeg.tar.gz", 19_642_244,
+                "0a4e9c52d86d8e5b2079e2e3c1ffe4b479972a519ffa06a3073b31652ba70858"),),
+    home=(),
+    read=formats.read_cifar_jpeg,
+    slow=True,
+)
+
 DATASETS: dict[str, Source] = {
     source.name: source
     for source in (
@@ -205,6 +235,12 @@ DATASETS: dict[str, Source] = {
                 folder="usr/share/datasets/fashion-mnist",
             ),
         ),
+        _CIFAR,
+        replace(_CIFAR, name="cifar10_train", title="CIFAR-10, training part", part_of="cifar10", n=50_000,
+                about="The first 50 000 rows of CIFAR-10; it shares CIFAR-10's file."),
+        _CIFAR_JPEG,
+        replace(_CIFAR_JPEG, name="cifar10_jpeg_train", title="CIFAR-10 in JPEG, training part", part_of="cifar10_jpeg", n=50_000,
+                about="The first 50 000 rows of CIFAR-10 in JPEG, which are not those of CIFAR-10; it shares the archive."),
         Source(
             name="three_moons",
             title="Three moons",
