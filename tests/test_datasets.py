@@ -441,8 +441,8 @@ def test_which_cache(tiny, tmp_path, monkeypatch):
 
 def test_a_cache_in_order_is_neither_locked_nor_written(tiny, tmp_path, monkeypatch):
     root = write(tmp_path / "cache" / "tiny", CONTENTS)
-    monkeypatch.setattr(datasets.cache, "_locked", None)
-    monkeypatch.setattr(datasets.cache, "_store", None)
+    monkeypatch.setattr(datasets.cache, "locked", None)
+    monkeypatch.setattr(datasets.cache, "store", None)
     load("tiny")
     fetch("tiny")
     assert sorted(p.name for p in root.iterdir()) == sorted(CONTENTS)

@@ -53,7 +53,7 @@ def fetch(name: str, *, cache: str | os.PathLike | None = None) -> Path:
     source = describe(name)
     root = root_of(source, cache)
     if _problems(source, root):
-        with _locked(root):
+        with locked(root):
             if wanted := _problems(source, root):  # another process may have been faster
                 _gather(source, root, wanted)
     return root
@@ -76,7 +76,7 @@ def _gather(source: Source, root: Path, wanted: dict[File, Exception]) -> None:
                     reasons.append(line(error))
                     break
                 else:
-                    _store(data, root / file.name)
+                    store(data, root / file.name)
                     left.remove(file)
             if not left:
                 return
@@ -90,9 +90,7 @@ def _gather(source: Source, root: Path, wanted: dict[File, Exception]) -> None:
     )
 
 
-def add(
-    name: str, path: str | os.PathLike, *, cache: str | os.PathLike | None = None
-) -> Path:
+def add_files(name: str, path: str | os.PathLike, *, cache: str | os.PathLike | None = None) -> Path:
     """Copy files of a set into the cache, and return the set's directory there.
 
     ``path`` is one file of the set, an archive (tar or zip) that holds its files, or a directory with
@@ -117,9 +115,9 @@ def add(
         if not given:
             raise FileNotFoundError(f"{path} is no file of {name} by name. {_expected(source)}")
         contents = {file: _checked(source, file, p) for file, p in given.items()}
-    with _locked(root):
+    with locked(root):
         for file, data in contents.items():
-            _store(data, root / file.name)
+            store(data, root / file.name)
     return root
 
 
@@ -142,26 +140,18 @@ def _given(source: Source, path: Path, scratch: Path) -> dict[File, Path]:
     return {source.files[0]: path} if len(source.files) == 1 else {}
 
 
-def verify(
-    names: str | Iterable[str] | None = None, *, cache: str | os.PathLike | None = None
-) -> list[Status]:
-    """Rehash what the cache holds of the named sets, or of all.
-
-    Raises ValueError for an unknown name; what is wrong with a file is in its set's Status.
-    """
-    names = DATASETS if names is None else [names] if isinstance(names, str) else names
-    report = []
-    for source in [describe(name) for name in names]:
-        problems = _problems(source, root_of(source, cache))
-        absent = sum(isinstance(problem, FileNotFoundError) for problem in problems.values())
-        if not source.files:
-            state = "built in"
-        elif absent < len(problems):
-            state = "corrupt"
-        else:
-            state = {0: "ok", len(source.files): "absent"}.get(absent, "incomplete")
-        report.append(Status(source.name, state, tuple(map(line, problems.values()))))
-    return report
+def verify_files(name: str, *, cache: str | os.PathLike | None = None) -> Status:
+    """Rehash what the cache holds of a set. Raises ValueError for an unknown name."""
+    source = describe(name)
+    problems = _problems(source, root_of(source, cache))
+    absent = sum(isinstance(problem, FileNotFoundError) for problem in problems.values())
+    if not source.files:
+        state = "built in"
+    elif absent < len(problems):
+        state = "corrupt"
+    else:
+        state = {0: "ok", len(source.files): "absent"}.get(absent, "incomplete")
+    return Status(name, state, tuple(map(line, problems.values())))
 
 
 def is_cached(name: str, *, cache: str | os.PathLike | None = None) -> bool:
@@ -175,8 +165,11 @@ def is_cached(name: str, *, cache: str | os.PathLike | None = None) -> bool:
 
 def root_of(source: Source, cache: str | os.PathLike | None) -> Path:
     """The directory of a set."""
-    cache = cache or os.environ.get("GENCLUST_CACHE") or pooch.os_cache("genclust")
-    return Path(cache).expanduser() / source.folder
+    return root_of_all(cache) / source.folder
+
+
+def root_of_all(cache: str | os.PathLike | None) -> Path:
+    return Path(cache or os.environ.get("GENCLUST_CACHE") or pooch.os_cache("genclust")).expanduser()
 
 
 def is_present(source: Source, root: Path) -> bool:
@@ -210,10 +203,10 @@ def kept(source: Source, root: Path, read: Callable[[], Arrays]) -> Arrays:
     stream = io.BytesIO()
     np.savez(stream, X=X, y=y)
     try:
-        with _locked(root):
+        with locked(root):
             for old in root.glob(f"{prefix}*.npz"):
                 old.unlink()
-            _store(stream.getvalue(), root / f"{prefix}{sha256(stream.getvalue())[:32]}.npz")
+            store(stream.getvalue(), root / f"{prefix}{sha256(stream.getvalue())[:32]}.npz")
     except OSError as error:
         logger.info("%s", error)
     return X, y
@@ -261,9 +254,9 @@ def _gunzip(raw: bytes, size: int) -> bytes:
     return data if stream.eof else raw
 
 
-def _store(data: bytes, target: Path) -> None:
-    """Write a file such that, at any moment, it is either absent (or the old one) or whole."""
-    clear_half_written(target)  # the caller holds the lock
+def store(data: bytes, target: Path) -> None:
+    """Write a file such that, at any moment, it is either absent (or the old one) or whole. For who holds the lock."""
+    clear_half_written(target)
     try:
         with replacing(target) as part:
             part.write_bytes(data)
@@ -273,7 +266,8 @@ def _store(data: bytes, target: Path) -> None:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
+    """For whoever writes to a directory of the cache. Raises DataUnavailable where that can't be."""
     try:
         held = acquire(root / ".lock")
     except OSError as error:
@@ -290,7 +284,8 @@ def _unwritable(root: Path, error: OSError) -> DataUnavailable:
 
 
 def _expected(source: Source) -> str:
-    return f"Expected, as they are or as .gz: {_some([file.name for file in source.files], ', ')}."
+    how = "" if all(file.is_archive for file in source.files) else ", as they are or as .gz"
+    return f"Expected{how}: {_some([file.name for file in source.files], ', ')}."
 
 
 def _some(things: Iterable[str], separator: str = "; ") -> str:

@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -111,11 +112,23 @@ def read_cifar_jpeg(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 def decoded(name: str, data: bytes, *, colour: bool) -> np.ndarray:
     """The pixels of an image file: uint8 (height, width, 3), or (height, width) in grey. Raises DataCorrupted."""
+    with _opened(name, data) as image:
+        return np.asarray(image.convert("RGB" if colour else "L"))
+
+
+def image_mode(name: str, data: bytes) -> str:
+    """How an image file stores a pixel, in Pillow's words: "1" and "L" are grey. Raises DataCorrupted."""
+    with _opened(name, data) as image:
+        return image.mode
+
+
+@contextmanager
+def _opened(name: str, data: bytes) -> Iterator:
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB" if colour else "L"))
+            yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataCorrupted(f"{name} is no image that could be read: {error}") from error
 

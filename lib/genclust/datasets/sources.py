@@ -347,8 +347,12 @@ def describe(name: str) -> Source:
     """The description of a set. Raises ValueError, with near matches, for an unknown name."""
     if name in DATASETS:
         return DATASETS[name]
-    near = difflib.get_close_matches(str(name).lower(), DATASETS)
-    guess = f" Did you mean {' or '.join(near)}?" if near else ""
+    guess = f" Did you mean {' or '.join(near(name))}?" if near(name) else ""
     raise ValueError(f"there is no data set {name!r}.{guess} The sets are: {', '.join(DATASETS)}")
 
 
+
+
+def near(name: str) -> list[str]:
+    """The sets whose names are like this one."""
+    return difflib.get_close_matches(str(name).lower(), DATASETS)
