@@ -28,6 +28,7 @@ def _progress_and_errors() -> Iterator[None]:
     echo, level = _Echo(), datasets.logger.level
     datasets.logger.addHandler(echo)
     datasets.logger.setLevel(logging.INFO)
+    datasets.logger.propagate = False  # what shows the runs' messages would say everything twice
     try:
         yield
     except (OSError, ValueError) as error:
@@ -36,6 +37,7 @@ def _progress_and_errors() -> Iterator[None]:
     finally:
         datasets.logger.removeHandler(echo)
         datasets.logger.setLevel(level)
+        datasets.logger.propagate = True
 
 
 @app.command("list")
