@@ -22,13 +22,26 @@ from .networks import coder_pair
 from .ot import squared_distances, transport, unrolled_sinkhorn
 
 
+class Squashed(nn.Module):
+    """A decoder whose outputs are put into (0, 1), in float32."""
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(n, d) -> (n, D)."""
+        return self.decoder(z).float().sigmoid()
+
+
 class DeepKMeansNetwork(nn.Module):
     """An autoencoder, and K centres in the space of its codes."""
 
-    def __init__(self, n_features: int, hidden: list[int], latent_dim: int, image_shape, n_clusters: int,
+    def __init__(self, n_features: int, hidden: list[int], latent_dim: int, image_shape, squash: bool, n_clusters: int,
                  generator: torch.Generator):
         super().__init__()
-        self.encoder, self.decoder = coder_pair(n_features, hidden, latent_dim, image_shape, generator)
+        self.encoder, decoder = coder_pair(n_features, hidden, latent_dim, image_shape, generator)
+        self.decoder = Squashed(decoder) if squash else decoder
         self.centers = nn.Parameter(torch.zeros(n_clusters, latent_dim))
 
     def cost(self, z: Tensor) -> Tensor:
@@ -50,6 +63,8 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         decoder. With ``image_shape`` they are the channels of its strided convolutions.
     image_shape : (height, width) or (height, width, channels) of the images that the rows are, to use
         convolutions (section 3, CIFAR-10); None for fully connected layers.
+    output : ``"sigmoid"`` or ``"linear"`` reconstructions; ``"auto"`` is the sigmoid for data inside [0, 1].
+        Not in the paper, and worth several points of accuracy.
     epsilon : weight of the entropy, in the unit of the cost.
     clustering_weight : of the transport term; not in the paper.
     cluster_weights : w, the share of every cluster; uniform where None.
@@ -73,13 +88,14 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         the reconstruction error.
     """
 
-    _pretraining = ("hidden", "latent_dim", "image_shape", "pretrain_epochs", "batch_size", "learning_rate",
+    _pretraining = ("hidden", "latent_dim", "image_shape", "output", "pretrain_epochs", "batch_size", "learning_rate",
                     "lr_decay", "lr_decay_every")
     _parameter_constraints = {key: value for key, value in NETWORK_CONSTRAINTS.items()
                               if key in ("hidden", "latent_dim", "pretrain_epochs", "batch_size", "n_restarts",
                                          "random_state", "device", "precision", "verbose")} | {
         "n_clusters": [POSITIVE],
         "image_shape": ["array-like", None],
+        "output": [StrOptions({"auto", "sigmoid", "linear"})],
         "epsilon": [RATE],
         "clustering_weight": [Interval(Real, 0, None, closed="left")],
         "cluster_weights": ["array-like", None],
@@ -93,14 +109,15 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         "n_init": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 250), image_shape=None, epsilon=0.01,
-                 clustering_weight=0.1, cluster_weights=None, size_penalty=None, sinkhorn_iterations=None, epochs=200,
+    def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 250), image_shape=None, output="auto",
+                 epsilon=0.01, clustering_weight=0.1, cluster_weights=None, size_penalty=None, sinkhorn_iterations=None, epochs=200,
                  pretrain_epochs=0, batch_size=300, learning_rate=1e-3, lr_decay=0.5, lr_decay_every=50,
                  init="kmeans", n_init=10, n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.n_clusters = n_clusters
         self.latent_dim = latent_dim
         self.hidden = hidden
         self.image_shape = image_shape
+        self.output = output
         self.epsilon = epsilon
         self.clustering_weight = clustering_weight
         self.cluster_weights = cluster_weights
@@ -122,6 +139,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
 
     def _check_data(self, X):
         self.likelihood_ = "gaussian"
+        self.output_ = ("sigmoid" if X.min() >= 0 and X.max() <= 1 else "linear") if self.output == "auto" else self.output
         if self.n_clusters > self.batch_size:
             raise ValueError(f"n_clusters={self.n_clusters} is more than batch_size={self.batch_size}: raise batch_size")
         if self.image_shape is not None and np.prod(self.image_shape) != X.shape[1]:
@@ -140,8 +158,8 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
                                  f"({self.n_clusters}, {X.shape[1]})")
 
     def _build(self, n_features, generator):
-        return DeepKMeansNetwork(n_features, list(self.hidden), self.latent_dim, self.image_shape, self.n_clusters,
-                                 generator)
+        return DeepKMeansNetwork(n_features, list(self.hidden), self.latent_dim, self.image_shape,
+                                 self.output_ == "sigmoid", self.n_clusters, generator)
 
     def _phases(self, trainer):
         net = self.module_
