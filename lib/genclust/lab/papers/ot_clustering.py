@@ -40,17 +40,36 @@ def k_means_on(codes: np.ndarray, spec: Spec) -> np.ndarray:
 
 
 def measure(deep, data: Dataset) -> dict[str, float]:
-    """The parts of the objective, and what the scale of the codes makes of epsilon; no labels."""
+    """The parts of the objective, what the scale of the codes makes of epsilon, and how far the nearest centres agree
+    with k-means on the same codes (ARI). Labels enter ``kmeans_accuracy`` alone."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score
     codes = deep.transform(data.X)
+    found = KMeans(deep.n_clusters, n_init=3, random_state=deep.seed_).fit_predict(codes)
     cost = ((codes[:, None] - deep.cluster_centers_) ** 2).sum(2)
     error = ((deep.inverse_transform(codes) - data.X) ** 2).sum(1)
     return {"reconstruction": float(error.mean()), "mean_cost": float(cost.mean()), "nearest_cost": float(cost.min(1).mean()),
-            "code_variance": float(codes.var(0).sum())}
+            "code_variance": float(codes.var(0).sum()), "agreement": float(adjusted_rand_score(found, deep.labels_)),
+            "kmeans_accuracy": accuracy(data.y, found)}
 
 
 def _make(seed: int, **params: Any):
     from ...deep_kmeans import DeepKMeans
     return DeepKMeans(random_state=seed, **params)
+
+
+def _make_from_examples(seed: int, *, order: list[int], **params: Any):
+    """Section 4's one-shot start: one labelled example of each class in ``order`` starts the centres."""
+    from ...datasets import load
+    data, rng = load(IMBALANCED), np.random.default_rng(seed)
+    rows = [rng.choice(np.flatnonzero(data.y == c)) for c in order]
+    return _make(seed, init=data.X[rows], **params)
+
+
+def measure_imbalanced(deep, data: Dataset) -> dict[str, float]:
+    """Where the class that should have the small share, the ones, ended: their share in the cluster of the large one."""
+    ones = deep.predict(data.X)[data.y == 0]
+    return measure(deep, data) | {"ones_in_large": float((ones == deep.weights_.argmax()).mean())}
 
 
 _method = partial(Method, make=_make, objective=lambda m, X: float(m.objective_), module="deep_kmeans", follow=follow,
@@ -62,7 +81,16 @@ METHODS = {
     "ot": _method("OT"),
     "ot-p": _method("OT (p)"),
     "ot-early": _method("OT, Sinkhorn stopped early"),
-    "ot-unbalanced": _method("OT, sizes penalised"),
+}
+IMBALANCED = "mnist_ones_twos"
+_unequal = partial(_method, follow=None, measure=measure_imbalanced)
+METHODS |= {
+    "ot-equal": _unequal("OT, w = (1/2, 1/2)"),
+    "ot-kmeans-order": _unequal("OT, w = (0.2, 0.8), k-means's order"),
+    "ot-one-shot": _unequal("OT, w = (0.2, 0.8), one example a class", make=_make_from_examples),
+    "ot-swapped": _unequal("OT, w = (0.2, 0.8), examples swapped", make=_make_from_examples),
+    "ot-penalised": _unequal("OT, w = (0.2, 0.8) penalised, k-means's order"),
+    "soft-unequal": _unequal("soft k-means, no sizes"),
 }
 
 # --- Experiments --------------------------------------------------------------------------------
@@ -70,7 +98,8 @@ METHODS = {
 EPOCHS = 200
 EPSILONS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of Figure 2; the paper's axis has no numbers in the text
 WEIGHT = 0.1  # of the transport term, chosen without labels: see the chapter
-WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)
+SWEEP = tuple(dict(clustering_weight=w, epsilon=e) for w, e in
+              ((0.01, 0.01), (0.03, 0.01), (0.1, 0.01), (0.3, 0.01), (1.0, 0.01), (0.1, 0.1), (0.1, 1.0)))
 # Section 3. The weight of the transport term, the number of pretraining epochs and the steps of the learning
 # rate are not in the paper; the chapter discusses them.
 _DEEP: dict[str, dict[str, Any]] = {
@@ -110,7 +139,7 @@ EXPERIMENTS |= {f"ot-clustering/{d}": _experiment(d, "Table 1 and Figure 1", _CI
 EXPERIMENTS |= {
     "ot-clustering/weight": _experiment(
         "mnist_train", "the weight of the transport term, which the paper does not give, and epsilon", _MNIST,
-        {"ot": dict(epochs=50)}, grid=tuple(dict(clustering_weight=w, epsilon=e) for e in (0.01, 0.1) for w in WEIGHTS)),
+        {"ot": dict(epochs=20)}, grid=SWEEP),
     "ot-clustering/epsilon": _experiment(
         "mnist_train", "Figure 2", _MNIST, {m: p for m, p in _DEEP.items() if m != "ae+kmeans"},
         grid=tuple(dict(epsilon=e) for e in EPSILONS)),
@@ -118,6 +147,17 @@ EXPERIMENTS |= {
         "mnist_train", "the solver exact, and Algorithm 1 stopped after so many iterations", _MNIST,
         {"ot-early": dict(clustering_weight=WEIGHT, epochs=50)}, grid=tuple(dict(sinkhorn_iterations=i) for i in (None, 1, 5, 20))),
 }
+
+_UNEQUAL: dict[str, Any] = dict(n_clusters=2, hidden=[500, 250], epsilon=0.01, clustering_weight=WEIGHT, epochs=50, pretrain_epochs=20)
+_W = dict(cluster_weights=[0.2, 0.8])
+_PAIRS: dict[str, dict[str, Any]] = {
+    "ot-equal": {}, "ot-kmeans-order": _W, "ot-one-shot": _W | dict(order=[0, 1]), "ot-swapped": _W | dict(order=[1, 0]),
+    "ot-penalised": _W | dict(size_penalty=1.0), "soft-unequal": dict(size_penalty=0),
+}
+EXPERIMENTS["ot-clustering/imbalanced"] = Experiment(
+    "ot-clustering", IMBALANCED, "section 4: 20 % ones, 80 % twos", {m: _UNEQUAL | p for m, p in _PAIRS.items()},
+    {"quick": dict.fromkeys(_PAIRS, dict(epochs=10, pretrain_epochs=5)),
+     "smoke": {"n_samples": 1000} | dict.fromkeys(_PAIRS, dict(hidden=[64, 32], epochs=2, pretrain_epochs=2, n_init=1))})
 
 # --- Comparisons --------------------------------------------------------------------------------
 
@@ -196,7 +236,28 @@ def pretraining_robust(runs: dict[str, list[Record]]) -> tuple[bool, str]:
     return falls["ot-p"] < falls["ot"], ", ".join(f"{METHODS[m].title} loses {v:.2f} points" for m, v in falls.items())
 
 
-COMPARISONS = (ot_p_not_over_soft_kmeans_p, pretraining_does_not_help_ot, soft_kmeans_slightly_over_ae_kmeans, ot_on_top,
+def order_of_kmeans(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Section 4: where k-means gave the centres the order that does not fit w, OT does worse than from matched centres."""
+    _accuracies(runs, "ot-kmeans-order", "ot-one-shot")
+    wrong = [r for r in runs["ot-kmeans-order"] if r.metrics["ones_in_large"] > 0.5]
+    matched = [100 * r.metrics["accuracy"] for r in runs["ot-one-shot"]]
+    if not wrong:
+        return False, f"none of {len(runs['ot-kmeans-order'])} starts by k-means had the wrong order"
+    mean = statistics.fmean(100 * r.metrics["accuracy"] for r in wrong)
+    return mean < statistics.fmean(matched), (f"{len(wrong)} of {len(runs['ot-kmeans-order'])} starts by k-means in the wrong order: "
+                                              f"{mean:.2f} % there, {statistics.fmean(matched):.2f} % from matched centres")
+
+
+def swapped_centers(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Section 4: from swapped centres most ones end in the cluster that is to have 80 % of the mass."""
+    swapped, matched = _accuracies(runs, "ot-swapped", "ot-one-shot")
+    shares = [r.metrics["ones_in_large"] for r in runs["ot-swapped"]]
+    return statistics.fmean(shares) > 0.5 and statistics.fmean(swapped) < statistics.fmean(matched), (
+        f"{100 * statistics.fmean(shares):.1f} % of the ones in the large cluster; accuracy {statistics.fmean(swapped):.2f} %, from matched "
+        f"centres {statistics.fmean(matched):.2f} %")
+
+
+COMPARISONS = (order_of_kmeans, swapped_centers, ot_p_not_over_soft_kmeans_p, pretraining_does_not_help_ot, soft_kmeans_slightly_over_ae_kmeans, ot_on_top,
                robust_to_epsilon, ot_over_soft_kmeans_by_epsilon, pretraining_robust)
 
 # --- Checks: Propositions 1 and 2 ----------------------------------------------------------------
@@ -266,24 +327,95 @@ def large_epsilon_cost() -> tuple[bool, str]:
 def one_constraint_is_soft_kmeans() -> tuple[bool, str]:
     """Proposition 2: the plan without the column constraint, found by gradient descent alone, is the softmax."""
     import torch
+    from scipy.optimize import minimize
     C, _ = _example()
     eps = 0.5
-    logits = torch.zeros_like(C, requires_grad=True)  # rows sum to 1/n whatever they are: the constraint is built in
-    optimizer = torch.optim.LBFGS([logits], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe")
 
-    def objective():
-        optimizer.zero_grad()
+    def objective(given):
+        logits = torch.tensor(given.reshape(C.shape), requires_grad=True)  # rows sum to 1/n whatever they are
         plan = logits.softmax(1) / len(C)
         value = (plan * (C + eps * (plan.log() - 1))).sum()
-        value.backward()
-        return value
+        return float(value), torch.autograd.grad(value, logits)[0].numpy().ravel()
 
-    optimizer.step(objective)
-    distance = float((logits.detach().softmax(1) - (-C / eps).softmax(1)).abs().sum() / len(C))
+    found = minimize(objective, np.zeros(C.numel()), jac=True, method="L-BFGS-B", options=dict(maxiter=2000, ftol=1e-15, gtol=1e-9))
+    distance = float((torch.tensor(found.x.reshape(C.shape)).softmax(1) - (-C / eps).softmax(1)).abs().sum() / len(C))
     return distance < 1e-4, f"L1 distance of the minimiser from the softmax: {distance:.1e}"
 
 
-CHECKS = (small_epsilon_plan, small_epsilon_cost, large_epsilon_plan, large_epsilon_cost, one_constraint_is_soft_kmeans)
+def value_is_that_of_dkm() -> tuple[bool, str]:
+    """Proposition 2: n times the transport cost of that plan is the loss of deep k-means at inverse temperature 1/eps."""
+    from ...ot import transport
+    C, _ = _example()
+    ours = len(C) * float((transport(C, 0.5, size_penalty=0).plan * C).sum())
+    theirs = float(((-C / 0.5).softmax(1) * C).sum())
+    return abs(ours - theirs) < 1e-9 * theirs, f"{ours:.6f} and {theirs:.6f}"
+
+
+def without_sizes_it_is_kmeans() -> tuple[bool, str]:
+    """Section 2: the linear program with the row constraint alone has the k-means objective as its optimum."""
+    C, _ = _example()
+    found = _linear_program(C, None)
+    objective = float(C.amin(1).mean())
+    return abs(found.fun - objective) < 1e-9, f"{found.fun:.6f} and {objective:.6f}"
+
+
+def relaxation_is_exact() -> tuple[bool, str]:
+    """Section 2: with whole n w_k the linear program's optimal plan has no entries but 0 and 1/n."""
+    C, w = _example()
+    entries = 60 * _linear_program(C, w).x
+    distance = float(np.abs(entries - entries.round()).max())
+    return distance < 1e-6, f"the entry furthest from a multiple of 1/n is {distance:.1e} / n away"
+
+
+def _linear_program(C, w):
+    """scipy's solution of (OT) relaxed to real plans; without column constraint where w is None."""
+    from scipy.optimize import linprog
+    n, K = C.shape
+    rows, columns = np.kron(np.eye(n), np.ones((1, K))), np.kron(np.ones((1, n)), np.eye(K))
+    A, b = (rows, np.full(n, 1 / n)) if w is None else (np.vstack([rows, columns]), np.concatenate([np.full(n, 1 / n), w]))
+    return linprog(C.numpy().ravel(), A_eq=A, b_eq=b)
+
+
+def sinkhorn_meets_both_marginals() -> tuple[bool, str]:
+    """Section 2: Algorithm 1 ends at a plan whose rows sum to 1/n and whose columns sum to w."""
+    from ...ot import unrolled_sinkhorn
+    C, w = _example()
+    plan, _ = unrolled_sinkhorn(C, 0.1, 3000, b=w)
+    errors = float((plan.sum(1) - 1 / 60).abs().sum()), float((plan.sum(0) - w).abs().sum())
+    return max(errors) < 1e-6, f"L1 errors of rows and columns: {errors[0]:.1e}, {errors[1]:.1e}"
+
+
+def loss_is_differentiable() -> tuple[bool, str]:
+    """Section 2: gradients through Algorithm 1 in codes and centres equal finite differences."""
+    import torch
+
+    from ...ot import squared_distances, unrolled_sinkhorn
+    generator = torch.Generator().manual_seed(0)
+    z, centers = (torch.randn(m, 2, generator=generator, dtype=torch.float64, requires_grad=True) for m in (6, 3))
+    holds = torch.autograd.gradcheck(lambda z, c: unrolled_sinkhorn(squared_distances(z, c), 0.5, 20)[1], (z, centers),
+                                     raise_exception=False)
+    return holds, "gradients and finite differences " + ("agree" if holds else "differ")
+
+
+def sinkhorn_iterations_by_epsilon() -> list[tuple[float, int, float]]:
+    """Epsilon, the iterations of Algorithm 1 to a marginal error of 1e-6, and the cost of the plan above the exact one's."""
+    from ...ot import transport
+    C, w = _example()
+    exact = float((_exact(C, w) * C).sum())
+    solved = [(e, transport(C, e, b=w, method="sinkhorn")) for e in (1.0, 0.3, 0.1, 0.03)]
+    return [(e, t.n_iter, float((t.plan * C).sum()) / exact - 1) for e, t in solved]
+
+
+def smaller_epsilon_more_iterations() -> tuple[bool, str]:
+    """Section 2: the smaller epsilon, the more iterations Sinkhorn's algorithm needs."""
+    found = sinkhorn_iterations_by_epsilon()
+    counts = [n for _, n, _ in found]
+    return counts == sorted(counts) and counts[0] < counts[-1], ", ".join(f"{n} at {e:g}" for e, n, _ in found)
+
+
+CHECKS = (small_epsilon_plan, small_epsilon_cost, large_epsilon_plan, large_epsilon_cost, one_constraint_is_soft_kmeans,
+          value_is_that_of_dkm, without_sizes_it_is_kmeans, relaxation_is_exact, sinkhorn_meets_both_marginals,
+          loss_is_differentiable, smaller_epsilon_more_iterations)
 
 # --- Chapter ------------------------------------------------------------------------------------
 
