@@ -775,6 +775,19 @@ def test_cli_fetch_add_and_verify(inject, serve, tmp_path, monkeypatch):
     assert result.exit_code == 0 and run("verify").exit_code == 0
 
 
+def test_cli_fetch_all_goes_on_after_a_failure(inject, closed_port, monkeypatch):
+    for name in set(DATASETS) - {"artificial_characters", "digits"}:
+        monkeypatch.delitem(DATASETS, name)
+    result = run("fetch", "all")
+    assert result.exit_code == 0 and result.stdout == "digits: built in\n"
+    assert "artificial_characters: to be added by hand" in result.stderr
+    inject(home=(closed_port,))
+    monkeypatch.setitem(DATASETS, "three_moons", replace(TINY, name="three_moons", files=(), make=lambda seed: None))
+    result = run("fetch", "all")
+    assert result.exit_code == 1 and result.stdout == "digits: built in\nthree_moons: built in\n"
+    assert result.stderr.count("error: tiny could not be had") == 1
+
+
 def test_cli_verify_passes_over_what_is_absent(tiny):
     assert run("verify", "tiny").exit_code == 0
 

@@ -44,6 +44,8 @@ def origins(source: Source, scratch: Path) -> Iterator[tuple[str, Get]]:
         yield f"GENCLUST_DATA={folder}", partial(_take, source, Path(folder).expanduser())
     else:
         yield "GENCLUST_DATA", partial(_refuse, "not set")
+    if any(file.address for file in source.files):
+        yield "the addresses of its files", partial(_download_from_its_own, scratch)
     addresses = source.home
     if isinstance(addresses, str):
         try:
@@ -100,6 +102,11 @@ def _download(address: str, scratch: Path, file: File) -> Path:
     path = scratch / (file.name if file.is_archive else f"{file.name}.gz")
     _get(f"{address}{urllib.parse.quote(path.name)}", path)
     return path
+
+
+def _download_from_its_own(scratch: Path, file: File) -> Path:
+    _get(file.address, scratch / file.name)
+    return scratch / file.name
 
 
 def _download_archive(source: Source, address: str, into: Path) -> Path:
