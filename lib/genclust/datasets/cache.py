@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tarfile
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from scipy import sparse
 
 from ..files import acquire, clear_half_written, replacing
 from .formats import DataCorrupted
-from .origins import find, found_below, line, logger, origins, unpack_files
+from .origins import find, found_below, is_archive, line, logger, origins, unpack_files
 from .sources import DATASETS, Arrays, File, Source, describe
 
 
@@ -131,7 +129,7 @@ def _given(source: Source, path: Path, scratch: Path) -> dict[File, Path]:
         return {file: p for file in source.files if (p := find(source, file, path))}
     if named := {f: path for f in source.files if path.name in (f.name, f"{f.name}.gz")}:
         return named
-    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+    if is_archive(path):
         inside = unpack_files(source, path, scratch)
         found = {}
         for file in source.files:
@@ -202,8 +200,9 @@ def kept(source: Source, root: Path) -> Arrays:
         data = path.read_bytes()
         if path.stem == prefix + sha256(data)[:32]:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                X = arrays["X"] if "X" in arrays else sparse.csr_array(tuple(arrays[part] for part in CSR), shape=arrays["shape"])
-                return X, arrays["y"]
+                if "X" in arrays:
+                    return arrays["X"], arrays["y"]
+                return sparse.csr_array(tuple(arrays[part] for part in CSR), shape=arrays["shape"]), arrays["y"]
     X, y = source.read(contents(source, root))
     stream = io.BytesIO()
     if sparse.issparse(X):

@@ -154,7 +154,7 @@ def read_keel(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         raise DataCorrupted(f"not a table of finite numbers with a class in the last column: shape {table.shape}")
     X, y = table[:, :-1], table[:, -1]
     if (y != np.rint(y)).any() or y.min() < 1:
-        raise DataCorrupted(f"classes are whole numbers from 1, but the last column has {y[y != np.rint(y)][:1]}, from {y.min()}")
+        raise DataCorrupted(f"the last column holds classes, which are whole numbers from 1, but has {np.unique(y)[:9]}")
     return X, y.astype(np.int64) - 1
 
 
@@ -203,7 +203,7 @@ HAR_CLASSES = ("walking", "walking upstairs", "walking downstairs", "sitting", "
 
 
 def read_har(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """UCI's archive: a row a line in ``X_train.txt`` and ``X_test.txt``, classes from 1 in ``y_train.txt`` and ``y_test.txt``."""
+    """UCI's archive: ``X_train.txt`` and ``X_test.txt`` with a row a line, classes from 1 in ``y_train.txt``, ``y_test.txt``."""
     parts = []
     try:
         with zipfile.ZipFile(io.BytesIO(contents[0])) as archive:
@@ -226,7 +226,7 @@ RCV1_TERMS = 47_236
 
 
 def read_rcv1(contents: list[bytes]) -> tuple[sparse.csr_array, np.ndarray]:
-    """The compressed vectors (SVMlight, the identifier of the story in place of the label), then the topics of the stories."""
+    """The compressed vectors (SVMlight, with the story's number in place of a label), then the stories' topics."""
     from sklearn.datasets import load_svmlight_files
 
     try:
