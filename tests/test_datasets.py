@@ -54,6 +54,13 @@ TINY = Source(
 )
 IMAGES = "train-images"
 OWN_CACHE = os.environ.get("GENCLUST_CACHE")  # before the tests replace it
+DIGESTS = {
+    "mnist": "d0a3eec1f5a4", "mnist_train": "c0e8b5537483", "fashion_mnist": "5cf0562c46b8",
+    "cifar10": "5f7d85b3c4d3", "cifar10_train": "5f7d85b3c4d3", "cifar10_jpeg": "6fc362064132",
+    "cifar10_jpeg_train": "6fc362064132", "image_segmentation": "b2345ad619f1",
+    "artificial_characters": "d067babd254f", "artificial_characters_instances": "58b346e8b629",
+    "hhar": "78c8ae82e3e4", "rcv1": "654da04aac3e", "rcv1_10k": "b4f155acf7d3", "reuters21578": "376987fd5f76",
+}
 
 
 @pytest.fixture(scope="session")
@@ -345,6 +352,12 @@ def test_descriptions_agree_with_the_data(mnist):
     assert len(set(digests)) == len(digests) > 8 and all(re.fullmatch("[0-9a-f]{64}", d) for d in digests)
 
 
+def test_digests_stay():
+    """Records hold them: whoever changes what a set's rows are changes them here too."""
+    found = {name: datasets.digest_of(describe(name))[:12] for name in names() if describe(name).files}
+    assert found == DIGESTS
+
+
 def test_every_set_is_in_the_bibliography_and_in_the_books_table():
     book = Path(__file__).parents[1] / "book"
     table = datasets_table()
@@ -512,6 +525,39 @@ def test_two_processes_fetch_each_file_once(tmp_path, serve):
     assert [p.returncode for p in pair] == [0, 0], outputs
     assert outputs[0] == outputs[1] and outputs[0][1] == ""
     assert sorted(mirror.requests) == sorted(mirror.served)
+
+
+def read_twice(contents):
+    """A reader that is slow, in that it notes every call."""
+    read_twice.calls += 1
+    return datasets.formats.read_idx(contents)
+
+
+def test_what_is_slow_to_read_is_read_once(inject, tmp_path):
+    read_twice.calls = 0
+    root = write(tmp_path / "cache" / "tiny", CONTENTS)
+    inject(slow=True, read=read_twice)
+    one, two = load("tiny"), load("tiny")
+    assert read_twice.calls == 1 and np.array_equal(one.X, two.X) and one.digest == two.digest
+    [kept] = root.glob("read-*.npz")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")  # altered: not taken, and mended
+    assert np.array_equal(load("tiny").X, one.X) and read_twice.calls == 2
+    assert len(list(root.glob("read-*.npz"))) == 1 and load("tiny") and read_twice.calls == 2
+    inject(slow=True, read=read_twice, recipe="read otherwise")
+    assert load("tiny").digest != one.digest and read_twice.calls == 3
+
+
+def test_what_is_slow_to_read_comes_from_a_cache_that_cannot_be_written(inject, tmp_path, monkeypatch):
+    read_twice.calls = 0
+    write(tmp_path / "cache" / "tiny", CONTENTS)
+    inject(slow=True, read=read_twice)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert load("tiny").X.shape == load("tiny").X.shape == (8, 12) and read_twice.calls == 2
+    assert cached(tmp_path) == set(CONTENTS)
 
 
 # --- The sources ----------------------------------------------------------------------------------
