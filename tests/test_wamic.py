@@ -139,7 +139,7 @@ def test_tracked_encoder_changes_only_itself_and_the_draws():
 
 
 def test_finds_separated_blobs():
-    model = small(pretrain_epochs=100, iterations=30, warmup=30, encoder_epochs=200, n_init=5).fit(X)
+    model = small(pretrain_epochs=100, iterations=30, warmup=30, encoder_start="same", n_init=5).fit(X)
     assert accuracy(BLOB_OF, model.labels_) > 0.95
     drawn, cluster = model.sample(90, random_state=0)
     assert drawn.shape == (90, 6) and np.isfinite(drawn).all()
