@@ -360,6 +360,7 @@ class WAMiCSelection(AdversarialMixture):
     }
     likelihood, pretraining, layer_epochs, corruption = "gaussian", "end-to-end", 0, 0.0
     track_encoder, n_restarts = False, 1
+    _pretraining = (*MixtureEstimator._pretraining, "n_replicas", "held_out", "pretrain_lr_decay")
 
     def __init__(self, candidates=(2, 3, 4, 5, 6), *, n_replicas=30, held_out=1 / 3, latent_dim=1, hidden=(64, 64),
                  critic_hidden=(64, 64), iterations=1000, n_critic=5, critic_batch=128, penalty=0.1, warmup=300,
@@ -414,9 +415,6 @@ class WAMiCSelection(AdversarialMixture):
 
     def _generator(self, seed, device):
         return Generators(self._seeds(), device)
-
-    def _fingerprint(self, X, seed, names=None):
-        return super()._fingerprint(X, seed, names and (*names, "n_replicas", "held_out", "pretrain_lr_decay"))
 
     def _autoencoder_rate(self):
         return exponential_decay(self.pretrain_learning_rate, self.pretrain_lr_decay, 1)
