@@ -17,7 +17,7 @@ TINY = dict(hidden=(16,), latent_dim=2, layer_epochs=1, pretrain_epochs=1, batch
             device="cpu", precision="float32")
 ESTIMATORS = {"VaDE": VaDE(2, epochs=2, n_init=1, **TINY), "Autoencoder": Autoencoder(**TINY),
               "WAMiC": WAMiC(2, iterations=2, critic_hidden=(8,), encoder_epochs=1, encoder_start="same", n_init=5,
-                             **TINY)}
+                             **TINY | dict(pretrain_epochs=5))}
 RAW, BLOB_OF = make_blobs(150, centers=10 * np.eye(3, 5), random_state=0)
 
 
