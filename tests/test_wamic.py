@@ -1,5 +1,6 @@
 """WAMiC: the losses of eqs. 7 to 12 against plain versions, the four steps, replicas, and the choice of K."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -10,7 +11,10 @@ from sklearn.datasets import make_blobs
 
 from genclust import WAMiC, WAMiCSelection, base
 from genclust.base import Diverged, nth_seed
+from genclust.lab.experiments import make_specs
 from genclust.lab.papers import wamic as chapter
+from genclust.lab.records import RecordStore
+from genclust.lab.runner import execute
 from genclust.metrics import accuracy
 from genclust.wamic import WAMiCNetwork
 
@@ -178,7 +182,6 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("phase, epoch", [("warm-up", 2), ("adversarial", 4), ("encoder", 2)])
 def test_interrupted_fit_goes_on_bit_for_bit(phase, epoch, tmp_path, monkeypatch):
-    import functools
     monkeypatch.setattr(base, "Trainer", functools.partial(base.Trainer, save_every=0.0))
 
     def stop(model, *where):
@@ -274,7 +277,6 @@ def test_bic_is_scikit_learns(choice):
 
 
 def test_interrupted_choice_goes_on(choice, tmp_path, monkeypatch):
-    import functools
     monkeypatch.setattr(base, "Trainer", functools.partial(base.Trainer, save_every=0.0))
 
     def stop(model, *where):
@@ -303,7 +305,37 @@ def test_cache_is_shared_by_choices_of_the_same_autoencoders(choice, tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
-# -- the chapter's statements --------------------------------------------------------------------
+# -- the chapter's records and statements --------------------------------------------------------
+
+
+def test_a_run_that_diverges_ends_as_a_record_that_says_so(tmp_path, monkeypatch):
+    loss, calls = WAMiCNetwork.generator_loss, []
+
+    def breaks(self, noise):
+        calls.append(1)
+        return loss(self, noise) * (float("nan") if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(WAMiCNetwork, "generator_loss", breaks)
+    spec = make_specs("wamic/digits", profile="smoke", methods=["wamic"])[0]
+    store = RecordStore(tmp_path / "records")
+    record = execute(spec, store, tmp_path / "work")
+    assert record.metrics["diverged"] == 4 and store.get(spec) == record  # seen when iterations 3 and 4 are logged
+    last = record.history[-1]
+    assert (last["phase"], last["epoch"]) == ("adversarial", 2) and 0 < record.metrics["accuracy"] <= 1
+    assert store.arrays(record)["walks"].shape == (10, chapter.WALK_STEPS, 64)
+    assert record.curve("mixture", "accuracy")[0] == [1]
+
+
+def test_a_record_of_a_choice_has_every_replica(tmp_path):
+    spec = make_specs("wamic/three_moons", profile="smoke", methods=["wamic-selection"])[0]
+    store = RecordStore(tmp_path / "records")
+    record = execute(spec, store, tmp_path / "work")
+    arrays = store.arrays(record)
+    for name in ("wasserstein", "bic", "silhouette", "accuracy"):
+        assert arrays[name].shape == (2, 2)
+    assert record.metrics["n_clusters_chosen"] in (2, 3) and 0 <= record.metrics["share_of_replicas"] <= 1
+    assert chapter.selects_three(record, arrays, None)[0] == (record.metrics["n_clusters_chosen"] == 3)
+    assert set(record.replay) == {h["phase"] for h in record.history if not h["phase"].startswith("mixture")}
 
 
 class Moons:
