@@ -180,7 +180,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("phase, epoch", [("warm-up", 2), ("adversarial", 4), ("encoder", 2)])
+@pytest.mark.parametrize("phase, epoch", [("warm-up", 2), ("adversarial", 2), ("adversarial", 4), ("encoder", 2)])
 def test_interrupted_fit_goes_on_bit_for_bit(phase, epoch, tmp_path, monkeypatch):
     monkeypatch.setattr(base, "Trainer", functools.partial(base.Trainer, save_every=0.0))
 
@@ -242,7 +242,8 @@ def test_each_replica_is_the_fit_of_its_seed(choice, monkeypatch):
     """Every step of every replica and every K, against fits one by one on the rows that were trained on."""
     every = []
     conclude = WAMiCSelection._conclude
-    monkeypatch.setattr(WAMiCSelection, "_conclude", lambda self, rows: (every.append(self.module_), conclude(self, rows)))
+    monkeypatch.setattr(WAMiCSelection, "_conclude",
+                        lambda self, rows: (every.append(self.module_), conclude(self, rows)))
     WAMiCSelection(**CHOICE).fit(X)
     order = np.random.RandomState(choice.seed_).permutation(len(X))
     train = torch.from_numpy(X[order[50:]])

@@ -227,7 +227,8 @@ class Trainer:
                     "seconds": time.perf_counter() - started, **logs}
             bar.set_postfix(loss=f"{logs['loss']:.4g}")
             self._log(logs)
-            self._save(name, epoch + 1, [optimizer.adam], finished=epoch + 1 == epochs)
+            finished = epoch + 1 == epochs
+            self._save(name, epoch + 1, () if finished else [optimizer.adam], finished)
 
     def batch(self, size: int) -> Tensor:
         """Rows of X drawn with replacement, (size, d); for replicas (R, size, d), each its own."""
@@ -250,11 +251,11 @@ class Trainer:
 
         Every ``log_every`` iterations the history gets the mean over them of every player's loss, under its name, and
         of its terms; "epoch" is the number of iterations so far. There, and only there, the phase is checkpointed and
-        the callback called. With ``max_steps`` it ends after the first iteration that reaches so many steps of all
+        the callback called. A player may go on in the phase right after this one. With ``max_steps`` it ends after the first iteration that reaches so many steps of all
         players, whose losses are kept in turn. Diverged where a loss stops being finite.
         """
         optimizers = [player.optimizer for player in players]
-        saved = self._resume_at(name)
+        saved = self._resume_at(name, optimizers)
         if saved is None or iterations == 0:
             return
         first = self._restore(saved, optimizers) if saved else 0
@@ -332,15 +333,18 @@ class Trainer:
 
     # -- checkpoints -------------------------------------------------------------------------
 
-    def _resume_at(self, name: str) -> dict | None:
-        """None: skip this phase. An empty dict: start it afresh. Else the state to take it up from."""
+    def _resume_at(self, name: str, optimizers: Sequence[torch.optim.Optimizer] = ()) -> dict | None:
+        """None: skip this phase. An empty dict: start it afresh. Else the state to take it up from.
+
+        ``optimizers`` are those that may go on in the next phase; they are restored though this one be finished.
+        """
         if self._resume is None:
             return {}
         if self._resume["phase"] != name:
             return None
         saved, self._resume = self._resume, None
         if saved["finished"]:
-            self._restore(saved)
+            self._restore(saved, optimizers)
             return None
         return saved
 
@@ -349,7 +353,7 @@ class Trainer:
             return
         if not finished and time.monotonic() - self._saved_at < self.save_every:
             return
-        self._write(self._state(phase, epoch, () if finished else optimizers, finished))
+        self._write(self._state(phase, epoch, optimizers, finished))
 
     def _state(self, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer], finished: bool) -> dict:
         """Everything that a checkpoint holds: what is plain JSON, and the tensors themselves under "tensors"."""

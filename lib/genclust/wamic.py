@@ -33,7 +33,8 @@ class WAMiCNetwork(nn.Module):
         self.sizes = {"encoder": [*sizes], "decoder": [*sizes[::-1]], "critic": [sizes[0], *critic_hidden, 1]}
         for part in self.sizes:
             setattr(self, part, self.fresh(part, generators))
-        self.mixture = FullMixture(n_clusters, sizes[-1], None if isinstance(generators, torch.Generator) else len(generators))
+        n_replicas = None if isinstance(generators, torch.Generator) else len(generators)
+        self.mixture = FullMixture(n_clusters, sizes[-1], n_replicas)
 
     def fresh(self, part: str, generators: torch.Generator | Sequence[torch.Generator]) -> MLP:
         """A new ``"encoder"``, ``"decoder"`` or ``"critic"``, untrained."""
@@ -41,8 +42,8 @@ class WAMiCNetwork(nn.Module):
 
     def replica(self, r: int) -> WAMiCNetwork:
         """Replica r by itself, with copies of its parameters."""
-        hidden = self.sizes["critic"][1:-1]
-        alone = WAMiCNetwork(self.sizes["encoder"], hidden, self.mixture.logits.shape[-1], self.likelihood, torch.Generator())
+        alone = WAMiCNetwork(self.sizes["encoder"], self.sizes["critic"][1:-1], self.mixture.logits.shape[-1],
+                             self.likelihood, torch.Generator())
         mine = self.state_dict()
         alone.load_state_dict({name: mine[name][r].reshape(value.shape) for name, value in alone.state_dict().items()})
         return alone.to(self.mixture.logits.device)
@@ -56,7 +57,8 @@ class WAMiCNetwork(nn.Module):
         y = self.decoder(z.flatten(-3, -2)).float()
         return y.sigmoid() if self.likelihood == "bernoulli" else y, weights.flatten(-2)
 
-    def critic_loss(self, critic: MLP, x: Tensor, noise: Tensor, mix: Tensor, penalty: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def critic_loss(self, critic: MLP, x: Tensor, noise: Tensor, mix: Tensor,
+                    penalty: float) -> tuple[Tensor, dict[str, Tensor]]:
         """What the critic minimises: minus eq. 10, for as many real rows x as generated ones. Replicas: the sum."""
         with torch.no_grad():
             y, weights = self.generate(noise)

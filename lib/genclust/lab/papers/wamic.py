@@ -93,10 +93,11 @@ _QUICK = dict(hidden=[256, 256], critic_hidden=[256, 256], layer_epochs=2, pretr
               warmup=100, encoder_epochs=5, log_every=20)
 _SMOKE = dict(hidden=[64, 32], critic_hidden=[32, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, iterations=4, warmup=2,
               encoder_epochs=2, log_every=2)
+_OF_CODES = ("hidden", "layer_epochs", "pretrain_epochs", "n_init")  # what AE+GMM has of them
 _PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"n_samples": 10_000, "kmeans": dict(n_init=1), "ae+gmm": {k: _QUICK[k] for k in ("hidden", "layer_epochs", "pretrain_epochs", "n_init")},
+    "quick": {"n_samples": 10_000, "kmeans": dict(n_init=1), "ae+gmm": {k: _QUICK[k] for k in _OF_CODES},
               "wamic": _QUICK, "wamic-umap": _QUICK},
-    "smoke": {"n_samples": 1000, "kmeans": dict(n_init=1, max_iter=10), "ae+gmm": {k: _SMOKE[k] for k in ("hidden", "layer_epochs", "pretrain_epochs", "n_init")},
+    "smoke": {"n_samples": 1000, "kmeans": dict(n_init=1, max_iter=10), "ae+gmm": {k: _SMOKE[k] for k in _OF_CODES},
               "wamic": _SMOKE, "wamic-umap": _SMOKE},
 }
 _SETS = {"mnist": 10, "fashion_mnist": 10, "digits": 10, "reuters21578": 4, "rcv1_10k": 4, "hhar": 6}  # and their K
@@ -144,7 +145,8 @@ def codes_separate(record: Record, arrays: dict, data: Dataset) -> tuple[bool, s
     order = np.argsort(arrays["codes"][:, 0])
     y = data.y[arrays["code_rows"]][order]
     stretches = 1 + int((y[1:] != y[:-1]).sum())
-    return stretches == len(data.class_names), f"{stretches} stretches of a class along the code, {len(data.class_names)} classes"
+    n = len(data.class_names)
+    return stretches == n, f"{stretches} stretches of a class along the code, {n} classes"
 
 
 def step3_longest(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
@@ -202,7 +204,8 @@ def squared_error_dominates() -> tuple[bool, str]:
         rest = np.trace(w @ spread @ w.T) / (2 * sigma**2) + 0.5 * (
             np.trace(spread) + (means**2).sum(1).mean() - 2 - np.linalg.slogdet(spread)[1])
         shares.append(float(error / (error + rest)))
-    return shares == sorted(shares) and shares[-1] > 0.99, "shares " + ", ".join(f"{s:.4f}" for s in shares) + " for sigma 1 to 0.001"
+    words = ", ".join(f"{share:.4f}" for share in shares)
+    return shares == sorted(shares) and shares[-1] > 0.99, f"shares {words} for sigma 1 to 0.001"
 
 
 CHECKS = (moons_not_linear, squared_error_dominates)
