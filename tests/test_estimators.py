@@ -10,13 +10,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from genclust import Autoencoder, DeepKMeans, VaDE
+from genclust import Autoencoder, DeepKMeans, VaDE, WAMiC
 from genclust.metrics import accuracy
 
 TINY = dict(hidden=(16,), latent_dim=2, layer_epochs=1, pretrain_epochs=1, batch_size=64, random_state=0,
             device="cpu", precision="float32")
 ESTIMATORS = {"VaDE": VaDE(2, epochs=2, n_init=1, **TINY), "Autoencoder": Autoencoder(**TINY),
-              "DeepKMeans": DeepKMeans(2, epochs=2, n_init=1, **{k: v for k, v in TINY.items() if k != "layer_epochs"})}
+              "DeepKMeans": DeepKMeans(2, epochs=2, n_init=1, **{k: v for k, v in TINY.items() if k != "layer_epochs"}),
+              "WAMiC": WAMiC(2, iterations=2, critic_hidden=(8,), encoder_epochs=1, encoder_start="same", n_init=5,
+                             **TINY | dict(pretrain_epochs=5))}
 RAW, BLOB_OF = make_blobs(150, centers=10 * np.eye(3, 5), random_state=0)
 
 

@@ -303,7 +303,7 @@ def shortfall(specs: list[Spec]) -> str:
     found = []
     for spec in specs:
         full = make_specs(spec.experiment, profile="paper", methods=[spec.method])[0]
-        for key in ("epochs", "pretrain_epochs", "layer_epochs"):
+        for key in ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "encoder_epochs"):
             if spec.params.get(key, 0) < full.params.get(key, 0):
                 found.append(f"{key.replace('_', ' ')} {spec.params[key]} of {full.params[key]}")
         if spec.n_samples is not None:

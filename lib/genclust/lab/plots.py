@@ -95,6 +95,17 @@ def objectives(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str 
     return fig
 
 
+def boxes(panels: Mapping[str, np.ndarray], at: Sequence[int], xlabel: str, title: str = "") -> plt.Figure:
+    """For each name a panel with a box for every row of its values (len(at), runs)."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.6), squeeze=False)
+    for ax, (name, values) in zip(axes[0], panels.items()):
+        ax.boxplot([row[np.isfinite(row)] for row in np.asarray(values)], tick_labels=[str(k) for k in at], widths=0.55)
+        ax.set(xlabel=xlabel, ylabel=name)
+    fig.suptitle(title, fontsize=11)
+    fig.tight_layout()
+    return fig
+
+
 def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
     """Points (n, 2) twice: coloured by class, and by whether their cluster's class is theirs."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.8))
