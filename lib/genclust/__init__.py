@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {"VaDE": "vade", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
-         "GANMM": "ganmm", "scaled_ganmm": "ganmm", "embedded_ganmm": "ganmm", "TrainableMixture": "mixture"}
+         "GANMM": "ganmm", "embedded_ganmm": "ganmm", "TrainableMixture": "mixture"}
 __all__ = [*_HOME, "__version__"]
 
 

@@ -2,13 +2,14 @@
 
 A replica is a group of a grouped convolution: what it computes depends on no other, batch statistics included, as
 these are taken channel by channel. Every parameter has the replicas side by side on its first axis, so that
-``parameter.chunk(K)[k]`` is the parameter of replica k alone.
+``parameter.chunk(K)[k]`` is the parameter of replica k alone. What is batch-normalised has no bias of its own: it would
+change nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +49,6 @@ class _Normalise(nn.Module):
         return F.batch_norm(x, None, None, self.scale, self.offset, training=True)
 
 
-def _no_change(x: Tensor) -> Tensor:
-    return x
-
-
 class ReplicaGenerator(nn.Module):
     """K generators of images: a linear layer and three transposed convolutions with 4c, 2c, c and 1 channels.
 
@@ -68,20 +65,20 @@ class ReplicaGenerator(nn.Module):
         widths = [4 * channels, 2 * channels, channels, 1]
         n_units = widths[0] * self.sides[0] ** 2
         self.first = _stacked((n_units, noise_dim), generators)  # (K units, noise)
-        self.first_bias = nn.Parameter(torch.zeros(self.replicas * n_units))
         self.weights = nn.ParameterList(_stacked((a, b, 5, 5), generators) for a, b in zip(widths, widths[1:]))
-        self.biases = nn.ParameterList(torch.zeros(self.replicas * b) for b in widths[1:])
         self.norms = nn.ModuleList(_Normalise(self.replicas * n) for n in (n_units, *widths[1:-1]))
+        self.last_bias = nn.Parameter(torch.zeros(self.replicas))
 
     def forward(self, z: Tensor) -> Tensor:
         """(K, batch, noise_dim) -> (K, batch, n_features) in (0, 1); each replica's batch has at least two rows."""
         K, batch, side = *z.shape[:2], self.sides[0]
         first = self.first.view(K, -1, self.first.shape[1])
-        x = torch.einsum("kbz,kuz->bku", z, first).reshape(batch, -1) + self.first_bias
+        x = torch.einsum("kbz,kuz->bku", z, first).reshape(batch, -1)
         x = self.norms[0](x).relu().view(batch, -1, side, side)
-        for i, (weight, bias, side) in enumerate(zip(self.weights, self.biases, self.sides[1:])):
+        for i, (weight, side) in enumerate(zip(self.weights, self.sides[1:])):
+            bias = self.last_bias if i == 2 else None
             x = F.conv_transpose2d(x, weight, bias, **KERNEL, output_padding=1, groups=K)[..., :side, :side]
-            x = self.norms[i + 1](x).relu() if i < len(self.weights) - 1 else x.sigmoid()
+            x = self.norms[i + 1](x).relu() if i < 2 else x.sigmoid()
         return x.flatten(2).transpose(0, 1)
 
 
@@ -96,9 +93,9 @@ class ReplicaCritic(nn.Module):
         sides, self.replicas = image_sides(n_features), len(generators)
         self.side, widths = sides[0], [1, channels, 2 * channels, 4 * channels]
         self.weights = nn.ParameterList(_stacked((b, a, 5, 5), generators) for a, b in zip(widths, widths[1:]))
-        self.biases = nn.ParameterList(torch.zeros(self.replicas * b) for b in widths[1:])
-        self.norms: Sequence[Callable] = nn.ModuleList(
-            _Normalise(self.replicas * n) for n in widths[2:]) if batch_norm else (_no_change, _no_change)
+        biased = widths[1:2] if batch_norm else widths[1:]
+        self.biases = nn.ParameterList(torch.zeros(self.replicas * b) for b in biased)
+        self.norms = nn.ModuleList(_Normalise(self.replicas * n) for n in widths[2:]) if batch_norm else None
         self.last = _stacked((1, widths[-1] * sides[-1] ** 2), generators)
         self.last_bias = nn.Parameter(torch.zeros(self.replicas))
 
@@ -106,9 +103,12 @@ class ReplicaCritic(nn.Module):
         """(K, batch, n_features) -> (K, batch, 1)."""
         K, batch = x.shape[:2]
         x = x.transpose(0, 1).reshape(batch, K, self.side, self.side)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            x = F.conv2d(x, weight, bias, **KERNEL, groups=K)
-            x = F.leaky_relu(self.norms[i - 1](x) if i else x, 0.2)
+        for i, weight in enumerate(self.weights):
+            if i == 0 or self.norms is None:
+                x = F.conv2d(x, weight, self.biases[i], **KERNEL, groups=K)
+            else:
+                x = self.norms[i - 1](F.conv2d(x, weight, **KERNEL, groups=K))
+            x = F.leaky_relu(x, 0.2)
         x = x.reshape(batch, K, -1)
         return (torch.einsum("bku,ku->kb", x, self.last) + self.last_bias[:, None])[..., None]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import ClusterMixin
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import RobustScaler
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -193,11 +193,12 @@ class _EpsilonEM:
 
 def _sigma_steps(sigma: float | Sequence[Sequence[float]]) -> list[tuple[int, float]]:
     """(first iteration, share) in order. ValueError for a share outside [0, 1), or no share for the first iteration."""
-    steps = [(0, sigma)] if isinstance(sigma, Real) else [tuple(step) for step in sigma]
+    steps = [(0, sigma)] if isinstance(sigma, Real) else list(sigma)
     for step in steps:
-        if len(step) != 2 or not 0 <= step[1] < 1:
+        if np.shape(step) != (2,) or not 0 <= step[1] < 1:
             raise ValueError(f"sigma={sigma!r}: shares of a critic's batch must lie in [0, 1), "
                              "as a number or as pairs (first iteration, share)")
+    steps = [tuple(step) for step in steps]
     if [start for start, _ in steps] != sorted({start for start, _ in steps}) or not steps or steps[0][0] != 0:
         raise ValueError(f"sigma={sigma!r}: the first iterations of the shares must rise from 0")
     return steps
@@ -372,7 +373,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         clipped = self.lipschitz == "clip"
         if self.init is not None:
             trainer.alternate("pretrain", players(clipped and "unclipped pretraining" not in self.quirks),
-                              iterations=self.pretrain_iterations)
+                              iterations=self.pretrain_iterations, log_every=LOG_EVERY)
         generator, critic = players(clipped)
         generator.after = em.e_step
         order = [generator, critic]
@@ -472,11 +473,6 @@ def _mutual_information(q: Tensor) -> float:
     """H(mean of q) - mean of H(q) in nats, from posteriors (n, K)."""
     q = q.double()
     return float(torch.special.entr(q.mean(0)).sum() - torch.special.entr(q).sum(1).mean())
-
-
-def scaled_ganmm(n_clusters: int, *, random_state=None, **ganmm) -> Pipeline:
-    """GANMM on tables: columns are centred and divided by their largest absolute value, as the authors' were."""
-    return make_pipeline(StandardScaler(with_std=False), MaxAbsScaler(), GANMM(n_clusters, random_state=random_state, **ganmm))
 
 
 def embedded_ganmm(n_clusters: int, *, hidden=32, random_state=None, autoencoder: dict | None = None, **ganmm) -> Pipeline:
