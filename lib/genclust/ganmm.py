@@ -185,6 +185,7 @@ class _EpsilonEM:
         logs["balance"] = float(torch.special.entr(sizes).sum()) / math.log(max(self.K, 2))
         logs["largest"], logs["empty"], logs["sigma"] = float(sizes.max()), int((sizes == 0).sum()), self.sigma
         self.trainer.kept["labels"] = labels
+        self.model.labels_ = labels.cpu().numpy()  # for callbacks
         model = self.model
         calm = [h["moved"] for h in self.trainer.history if h["phase"] == "ganmm"][-model.patience + 1:] + [logs["moved"]]
         return (self.sigma == self.schedule[-1][1] and len(calm) >= model.patience
@@ -243,7 +244,7 @@ class GANMM(ClusterMixin, DeepEstimator):
 
     Attributes
     ----------
-    labels_ : (n,) cluster of every training row.
+    labels_ : (n,) cluster of every training row; a callback finds those of the moment.
     weights_ : (K,) shares of the rows.
     history_ : one dict a hundred iterations: phase, losses, and in the ``"ganmm"`` phase the share of rows that ``moved``
         to another cluster, the ``balance`` of the cluster sizes (their entropy over log K), the ``largest`` share, the

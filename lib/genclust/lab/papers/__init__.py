@@ -13,9 +13,9 @@ Each returns whether it holds, and the figures that decide it, in words.
 from __future__ import annotations
 
 from ..catalogue import BASELINES, Chapter, Experiment, Method
-from . import vade
+from . import ganmm, vade
 
-PAPERS = (vade,)
+PAPERS = (vade, ganmm)
 
 METHODS: dict[str, Method] = dict(BASELINES)
 EXPERIMENTS: dict[str, Experiment] = {}
