@@ -33,8 +33,6 @@ from .files import acquire, clear_half_written, replacing
 
 Callback = Callable[["DeepEstimator", str, int, dict], None]
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
-PRETRAINING = ("hidden", "latent_dim", "likelihood", "pretraining", "layer_epochs", "pretrain_epochs",
-               "pretrain_learning_rate", "corruption", "batch_size")  # what decides the pretrained layers
 EVAL_BATCH = 4096  # rows at once outside training; bounds the memory of predict and transform
 
 
@@ -444,6 +442,10 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     passes it.
     """
 
+    # The parameters that decide the layers which Trainer.shared_stage trains
+    _pretraining: tuple[str, ...] = ("hidden", "latent_dim", "likelihood", "pretraining", "layer_epochs", "pretrain_epochs",
+                                     "pretrain_learning_rate", "corruption", "batch_size")
+
     # -- what a subclass gives -----------------------------------------------------------------
 
     def _build(self, n_features: int, generator: torch.Generator) -> nn.Module:
@@ -514,8 +516,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         module = self._build(X.shape[1], torch.Generator().manual_seed(seed)).to(X.device)
         self.module_ = module
         trainer = Trainer(self, module, X, generator=self._generator(seed, X.device), dtype=dtype, callback=callback,
-                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "",
-                          max_steps=max_steps, shared=cache and cache / f"{self._fingerprint(X, seed, PRETRAINING)[:16]}.safetensors")
+                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "", max_steps=max_steps,
+                          shared=cache and cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors")
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
         diverged = None
         try:

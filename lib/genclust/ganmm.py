@@ -259,6 +259,7 @@ class GANMM(ClusterMixin, DeepEstimator):
     for it, one for every ``batch_size`` rows, as its own, so that its GAN stays in the game; it may still end empty.
     """
 
+    _pretraining = ()  # nothing that other fits could share
     _parameter_constraints = {k: NETWORK_CONSTRAINTS[k] for k in (
         "batch_size", "n_restarts", "random_state", "device", "precision", "verbose")} | {
         "n_clusters": [POSITIVE],

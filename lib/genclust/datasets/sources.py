@@ -99,6 +99,14 @@ def centre_and_divide(X: np.ndarray) -> np.ndarray:
     return centred / np.where(largest > 0, largest, 1)
 
 
+def _ones_and_twos(contents: list[bytes]) -> Arrays:
+    """Every two, and a quarter as many ones, in their order."""
+    X, y = formats.read_idx(contents)
+    twos = np.flatnonzero(y == 2)
+    rows = np.sort(np.concatenate([np.flatnonzero(y == 1)[: len(twos) // 4], twos]))
+    return X[rows], y[rows] - 1
+
+
 def _digits(seed: int) -> Arrays:
     from sklearn.datasets import load_digits
 
@@ -208,6 +216,12 @@ DATASETS: dict[str, Source] = {
         replace(
             _MNIST, name="mnist_train", title="MNIST, training part", part_of="mnist", n=60_000, files=_MNIST.files[:2],
             about="The first 60 000 rows of MNIST, for papers that train on these alone; it shares MNIST's files.",
+        ),
+        replace(
+            _MNIST, name="mnist_ones_twos", title="MNIST, ones and twos", part_of="mnist", n=7447, files=_MNIST.files[:2],
+            class_names=("1", "2"), read=_ones_and_twos, recipe="every two, the first quarter as many ones",
+            about="Of the training part every two and a quarter as many ones: 80 % and 20 %, the example of unequal "
+            "proportions in the paper on clustering by optimal transport. It shares MNIST's files.",
         ),
         Source(
             name="fashion_mnist",
