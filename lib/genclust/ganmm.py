@@ -66,7 +66,9 @@ class GANMMNetwork(nn.Module):
         """(n, D) -> (n, K): the classifier's logits, or the score that each critic gives to the row."""
         if e_step == "classifier":
             return self.classifier(x).float()
-        return self.critics(x.expand(len(self.shares), *x.shape)).float()[..., 0].T
+        # Few rows at once: K critics of images are wide
+        scores = [self.critics(piece.expand(len(self.shares), *piece.shape)) for piece in x.split(512)]
+        return torch.cat(scores, 1).float()[..., 0].T
 
 
 class _EpsilonEM:
