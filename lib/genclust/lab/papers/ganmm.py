@@ -32,7 +32,7 @@ def follow(deep, phase: str, epoch: int, data: Dataset, spec: Spec) -> dict[str,
         return {}
     found = scores(data.y, deep.labels_)
     curve = {name: found[name] for name in PRINTED.values()}
-    if spec.method == "ganmm" and data.image_shape is None:
+    if spec.method == "ganmm" and deep.networks == "mlp":
         curve["epsilon"] = epsilon(deep, data.X, spec.seed)
     return curve
 
@@ -263,7 +263,7 @@ def sum_bound() -> tuple[bool, str]:
     slack = []
     for run in _runs().values():
         before = np.cumsum([s.epsilon for s in run]) - [s.epsilon for s in run]
-        slack += [s.likelihood - run[0].likelihood + spent for s, spent in zip(run, before)]
+        slack += [s.likelihood - run[0].likelihood + spent for s, spent in zip(run[1:], before[1:])]
     return bool(min(slack) >= -ROUNDING), f"least of total gain plus spent epsilons over {len(slack)} steps: {min(slack):.3g} nats"
 
 
@@ -273,7 +273,7 @@ def summable_epsilons_converge() -> tuple[bool, str]:
     for name in ("geometric", "geometric, ever more rarely"):
         falls = [t for t, (a, b) in enumerate(zip(runs[name], runs[name][1:]), 1) if b.likelihood < a.likelihood - ROUNDING]
         total = sum(s.epsilon for s in runs[name])
-        said.append(f"{name}: epsilons add up to {total:.3g}, {len(falls)} falls, the last at step {falls[-1] if falls else 0}")
+        said.append(f"{name}: epsilons add up to {total:.3g} nats, " + (f"{len(falls)} falls, the last at step {falls[-1]}" if falls else "no fall"))
         holds &= not falls or falls[-1] < len(runs[name]) // 2
     return holds, "; ".join(said) + f"; of {len(runs['geometric'])} steps each"
 
