@@ -33,7 +33,7 @@ profile = "quick"  # smoke, quick or paper: the scale of the live runs
 dataset = "image_segmentation"  # image_segmentation, artificial_characters, digits, three_moons or mnist_train
 n_clusters = 7  # K of the live runs
 seed = 0
-iterations = None  # GANMM's iterations in the live runs; None: as the profile has it
+epochs = None  # GANMM's iterations in the live runs; None: as the profile has it
 n_samples = None  # rows of the live runs; None: as the profile has it
 
 # %% [markdown]

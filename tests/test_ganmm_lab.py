@@ -11,6 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from genclust import GANMM
 from genclust.datasets import Dataset, load
 from genclust.lab import replay
+from genclust.lab.chapters import check_parameters, live_specs
 from genclust.lab.claims import shortfall
 from genclust.lab.epsilon_em import epsilon_em, memorising_em, mixed
 from genclust.lab.experiments import make_specs
@@ -167,6 +168,14 @@ def test_what_falls_short_of_the_papers_scale_is_said():
     assert paper.n_samples == 6000 and shortfall([paper]) == ""  # a tenth of the rows is the paper's own setting
     less = make_specs("ganmm/mnist_train-10", profile="paper", methods=["ganmm"], channels=16, iterations=500)[0]
     assert shortfall([less]) == "iterations 500 of 4000, channels 16 of 64"
+
+
+def test_the_chapters_epochs_are_iterations():
+    params = check_parameters("ganmm", {"epochs": 50, "dataset": "digits", "n_clusters": 10})
+    (spec,) = live_specs(params, ["ganmm"])
+    assert spec.params["iterations"] == 50 and spec.params["n_clusters"] == 10 and spec.experiment == "ganmm/digits"
+    (spec,) = live_specs(check_parameters("ganmm", {}), ["ganmm"])
+    assert spec.params["iterations"] == 400 and spec.dataset == "image_segmentation"
 
 
 # -- scikit-learn ------------------------------------------------------------------------------

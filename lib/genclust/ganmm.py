@@ -144,20 +144,17 @@ class _EpsilonEM:
 
     # -- M-step --------------------------------------------------------------------------------
 
-    def _real(self, weights: Tensor, n: int) -> Tensor:
-        """Rows for every critic by weights (K, n_rows), drawn with replacement: positions (K, n)."""
-        return torch.multinomial(weights, n, replacement=True, generator=self.source)
-
     def _own_and_borrowed(self) -> Tensor:
-        """A real batch of every cluster, a share sigma of it borrowed: (K, batch, D). Algorithm 1, line 11."""
+        """A real batch of every cluster, drawn with replacement, a share sigma of it borrowed: (K, batch, D).
+        Algorithm 1, line 11."""
         if self.own is None:  # pretraining: the first partition, nothing borrowed (Algorithm 1, lines 1 and 2)
             self.rows = torch.arange(len(self.X), device=self.X.device)
             self.own = (self.trainer.kept["labels"] == torch.arange(self.K, device=self.X.device)[:, None]).float()
             self.sigma = 0.0
         borrowed = round(self.sigma * self.batch)
-        drawn = [self._real(self.own, self.batch - borrowed)]
+        drawn = [torch.multinomial(self.own, self.batch - borrowed, replacement=True, generator=self.source)]
         if borrowed:
-            drawn.append(self._real(self.others, borrowed))
+            drawn.append(torch.multinomial(self.others, borrowed, replacement=True, generator=self.source))
         return self.X[self.rows[torch.cat(drawn, 1)]]
 
     def generator_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -181,17 +178,16 @@ class _EpsilonEM:
 
     def review(self, logs: dict) -> bool:
         """Adds to ``logs`` what the assignment of all rows looks like; whether it has come to rest."""
-        labels = self.model._posterior(self.X).argmax(1)
+        model = self.model
+        labels = model._posterior(self.X).argmax(1)
         sizes = labels.bincount(minlength=self.K).double() / len(labels)
         logs["moved"] = float((labels != self.trainer.kept["labels"]).double().mean())
         logs["balance"] = float(torch.special.entr(sizes).sum()) / math.log(max(self.K, 2))
         logs["largest"], logs["empty"], logs["sigma"] = float(sizes.max()), int((sizes == 0).sum()), self.sigma
         self.trainer.kept["labels"] = labels
-        self.model.labels_ = labels.cpu().numpy()  # for callbacks
-        model = self.model
-        calm = [h["moved"] for h in self.trainer.history if h["phase"] == "ganmm"][-model.patience + 1:] + [logs["moved"]]
-        return (self.sigma == self.schedule[-1][1] and len(calm) >= model.patience
-                and max(calm[-model.patience:]) < model.tol)
+        model.labels_ = labels.cpu().numpy()  # for callbacks
+        moved = [h["moved"] for h in (*self.trainer.history, logs) if h["phase"] == "ganmm"][-model.patience:]
+        return self.sigma == self.schedule[-1][1] and len(moved) == model.patience and max(moved) < model.tol
 
 
 def _sigma_steps(sigma: float | Sequence[Sequence[float]]) -> list[tuple[int, float]]:
