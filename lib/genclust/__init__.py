@@ -8,7 +8,8 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {"VaDE": "vade", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
-         "GANMM": "ganmm", "embedded_ganmm": "ganmm", "TrainableMixture": "mixture"}
+         "WAMiC": "wamic", "WAMiCSelection": "wamic", "GANMM": "ganmm", "embedded_ganmm": "ganmm",
+         "TrainableMixture": "mixture", "FullMixture": "mixture"}
 __all__ = [*_HOME, "__version__"]
 
 

@@ -52,7 +52,7 @@ def input_gradient(critic: nn.Module, x: Tensor) -> Tensor:
     masks = []
     for i in range(len(critic.layers) - 1):
         x = critic.layer(i, x)
-        masks.append(x > 0)
+        masks.append((x.detach() > 0).to(x.dtype))
     gradient = critic.layers[-1].weight
     for layer, mask in zip(critic.layers[-2::-1], masks[::-1]):
         gradient = (gradient * mask) @ layer.weight

@@ -166,12 +166,20 @@ class Trainer:
 
     # -- phases ------------------------------------------------------------------------------
 
-    def once(self, name: str, compute: Callable[[], None]) -> None:
-        """A phase without an optimizer, which changes the module in one go."""
+    def once(self, name: str, compute: Callable[[], None], *, logged: bool = False) -> None:
+        """A phase without an optimizer, which changes the module in one go; if ``logged``, its history is one epoch."""
         if self._resume_at(name) is None:
             return
+        started = time.perf_counter()
         compute()
+        if logged and self.max_steps is None:
+            self._log({"phase": name, "epoch": 1, "seconds": time.perf_counter() - started})
         self._save(name, 0, (), finished=True)
+
+    def _log(self, logs: dict) -> None:
+        self.history.append(logs)
+        if self.callback is not None:
+            self.callback(self.owner, logs["phase"], logs["epoch"], logs)
 
     def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
               learning_rate: Callable[[int], float], adam_eps: float = 1e-8) -> None:
@@ -218,10 +226,8 @@ class Trainer:
                     "lower learning_rate, or look for extreme values in X")
             logs = {"phase": name, "epoch": epoch + 1, "learning_rate": rate,
                     "seconds": time.perf_counter() - started, **logs}
-            self.history.append(logs)
             bar.set_postfix(loss=f"{logs['loss']:.4g}")
-            if self.callback is not None:
-                self.callback(self.owner, name, epoch + 1, logs)
+            self._log(logs)
             self._save(name, epoch + 1, [optimizer.adam], finished=epoch + 1 == epochs)
 
     def batch(self, size: int) -> Tensor:
@@ -282,14 +288,12 @@ class Trainer:
                 self._restore(good, optimizers)
                 self._write(good)
                 raise Diverged(name, done, good["epoch"])
-            logs = {"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs}
             last = done == iterations
+            logs = {"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs}
             if review is not None:
                 last |= review(logs)
-            self.history.append(logs)
             bar.set_postfix({player.name: f"{logs[player.name]:.4g}" for player in players})
-            if self.callback is not None:
-                self.callback(self.owner, name, done, logs)
+            self._log(logs)
             good = now | {"history": list(self.history)}
             self._save(name, done, optimizers, finished=last)
             if last:
@@ -501,7 +505,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         best = None
         for restart in range(self.n_restarts):
-            seed = (first_seed + restart * 7919) % (2**31 - 1)
+            seed = nth_seed(first_seed, restart)
             file = checkpoint
             if checkpoint is not None and restart:
                 file = checkpoint.with_name(f"{checkpoint.stem}.{restart}{checkpoint.suffix}")
@@ -516,7 +520,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         module = self._build(X.shape[1], torch.Generator().manual_seed(seed)).to(X.device)
         self.module_ = module
         trainer = Trainer(self, module, X, generator=self._generator(seed, X.device), dtype=dtype, callback=callback,
-                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "", max_steps=max_steps,
+                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "",
+                          max_steps=max_steps,
                           shared=cache and cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors")
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
         diverged = None
@@ -536,9 +541,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None) -> str:
         """Names this fit: parameters that change its result (or those in ``names``), precision, seed and data."""
-        params = self.get_params()
         unused = ("verbose", "random_state", "n_restarts", "device")
-        kept = {key: params[key] for key in (names or sorted(set(params) - set(unused)))}
+        kept = {key: getattr(self, key) for key in (names or sorted(set(self.get_params()) - set(unused)))}
         who = "" if names else type(self).__name__
         text = json.dumps([who, kept, self.precision_, X.device.type, torch.get_num_threads(), seed, list(X.shape)],
                           default=plain, sort_keys=True)
@@ -566,6 +570,11 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def nth_seed(first: int, i: int) -> int:
+    """The seed of restart or replica i of a fit whose first has the seed ``first``."""
+    return (first + i * 7919) % (2**31 - 1)
 
 
 def exponential_decay(rate: float, factor: float = 1.0, every: int = 10, floor: float = 0.0) -> Callable[[int], float]:

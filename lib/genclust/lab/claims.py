@@ -303,7 +303,7 @@ def shortfall(specs: list[Spec]) -> str:
     found = []
     for spec in specs:
         full = make_specs(spec.experiment, profile="paper", methods=[spec.method])[0]
-        for key in ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "pretrain_iterations", "channels"):
+        for key in ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "encoder_epochs", "pretrain_iterations", "channels"):
             if spec.params.get(key, 0) < full.params.get(key, 0):
                 found.append(f"{key.replace('_', ' ')} {spec.params[key]} of {full.params[key]}")
         if spec.n_samples != full.n_samples:
