@@ -52,20 +52,14 @@ from IPython.display import Markdown, display
 from torch.nn import functional as F
 
 from genclust.datasets import load
-from genclust.lab import plots
+from genclust.lab import plots, tables
 from genclust.lab.chapters import live
-from genclust.lab.claims import answer, read_ledger
 from genclust.lab.epsilon_em import epsilon_em, memorising_em, mixed
-from genclust.lab.experiments import recompute
-from genclust.lab.files import project_root
-from genclust.lab.pages import cost_text, ledger_table
 from genclust.lab.papers import METHODS
-from genclust.lab.records import RecordStore
 from genclust.metrics import cluster_purity
 
 plots.style()
-book = RecordStore(project_root() / "book" / "records")
-claims = {c.id: c for c in read_ledger(project_root() / "book" / "claims" / "ganmm.yml").claims}
+book, claims = tables.opened("ganmm")
 
 # %% [markdown]
 # ## The method
@@ -154,11 +148,8 @@ runs = live(params, ["kmeans", "gmm-raw", "ganmm", "ganmm-em"])
 # %% tags=["hide-input"]
 def score_row(name, found):
     """Mean and standard deviation of the scores over runs."""
-    def of(metric):
-        values = [r.metrics[metric] for r in found]
-        return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
-    return {"method": name, "purity": of("purity"), "ARI": of("ari"), "Rand index": of("rand_index"),
-            "NMI (geometric)": of("nmi_geometric"), "NMI (arithmetic)": of("nmi"), "seeds": str(len(found))}
+    metrics = {"purity": "purity", "ARI": "ari", "Rand index": "rand_index", "NMI (geometric)": "nmi_geometric", "NMI (arithmetic)": "nmi"}
+    return {"method": name} | {shown: tables.spread((r.metrics[m] for r in found), 4) for shown, m in metrics.items()} | {"seeds": str(len(found))}
 
 
 plots.table([score_row(METHODS[m].title, [r]) | {"rows": r.spec.n_samples or len(data.y), "seconds": round(r.provenance.wall_seconds)} for m, r in runs.items()])
@@ -207,13 +198,8 @@ for title, (place, experiment, methods) in TABLES.items():
 # Every run behind these cells, what it cost, and the command that makes it again:
 
 # %% tags=["hide-input"]
-def run_rows(found):
-    return [{"run": f"{METHODS[r.spec.method].title}, {r.spec.dataset}, seed {r.spec.seed}", "again": recompute(r.spec),
-             "cost": cost_text(r.provenance.wall_seconds, r.provenance.peak_memory_mb, r.provenance.threads, r.provenance.processor)} for r in found]
-
-
 every = [r for found in recorded.values() for r in found]
-display(plots.table(run_rows(every)) if every else Markdown("No run is recorded yet."))
+tables.runs(every)
 
 # %% [markdown]
 # ## What the differences between paper and code are worth
@@ -234,7 +220,7 @@ VARIANTS = ("ganmm", "ganmm-double", "ganmm-untrained", "ganmm-code", "ganmm-epo
 for experiment in ("ganmm/image_segmentation", "ganmm/artificial_characters"):
     found = {m: book.find(experiment=experiment, method=m, profile="paper") for m in VARIANTS}
     if sum(map(bool, found.values())) > 1:
-        display(Markdown(f"**{load(experiment.split('/')[1]).name}**"),
+        display(Markdown(f"**{experiment.split('/')[1]}**"),
                 plots.table([score_row(METHODS[m].title, rs) for m, rs in found.items() if rs]))
 
 # %% [markdown]
@@ -309,8 +295,7 @@ for share in ("", "-50", "-10"):
 # in the [ledger](../book/ledger.md).
 
 # %% tags=["hide-input"]
-answered = [a for a in (answer(c, book) for c in claims.values()) if a.records or a.claim.computed]
-display(Markdown(ledger_table(answered)))
+tables.verdicts(claims, book)
 
 # %% [markdown]
 # ## What the paper leaves out
@@ -333,9 +318,4 @@ display(Markdown(ledger_table(answered)))
 # ## Provenance
 
 # %% tags=["hide-input"]
-plots.table([{
-    "id": r.spec.id, "run": f"{METHODS[r.spec.method].title}, {r.spec.dataset}, {r.spec.profile}, seed {r.spec.seed}",
-    "commit": r.provenance.git_commit[:8] + ("+" if r.provenance.git_dirty else ""), "library": r.provenance.library[:8],
-    "data": r.provenance.data[:8], "precision": r.provenance.precision, "torch": r.provenance.torch,
-    "minutes": f"{r.provenance.wall_seconds / 60:.1f}", "peak memory (MB)": round(r.provenance.peak_memory_mb),
-} for r in [*every, *runs.values()]])
+tables.provenance([*every, *runs.values()])
