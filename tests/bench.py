@@ -17,11 +17,13 @@ from pathlib import Path
 import torch
 
 from genclust import VaDE, WAMiC, WAMiCSelection
+from genclust.adversarial import clip_weights
 from genclust.base import Trainer, resolve_device, resolve_precision
 from genclust.datasets import load
 from genclust.lab.records import RecordStore
 from genclust.lab.schedule import run_all
 from genclust.lab.specs import Spec
+from genclust.networks import MLP, ReplicaMLP
 
 THREADS = min(2, len(os.sched_getaffinity(0)))
 SIZES = [784, 500, 500, 2000, 10]
@@ -128,6 +130,44 @@ def replica_rates(replicas: int = 30, iterations: int = 20) -> tuple[float, floa
     return rate(choice, "adversarial, K=3", replicas), rate(alone, "adversarial", 1)
 
 
+def gan_iterations(n_features: int, hidden: int, K: int = 10, batch: int = 50, noise_dim: int = 64) -> tuple[float, float]:
+    """Median seconds of an iteration of GANMM's GANs, a generator step and five critic steps for each of K clusters:
+    all as one batched program, and one after another in a loop. In turns, so that both meet the same machine."""
+    def generators(n: int) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(i) for i in range(n)]
+
+    def player(make, leading: tuple[int, ...]):
+        networks = [make(sizes) for sizes in ([noise_dim, hidden, n_features], [n_features, hidden, 1])]
+        optimizers = [torch.optim.RMSprop(network.parameters(), lr=5e-5, alpha=0.9, foreach=True) for network in networks]
+        generator, critic = networks
+
+        def step(loss: torch.Tensor, of: int) -> None:
+            loss.backward(inputs=list(networks[of].parameters()))
+            optimizers[of].step()
+            optimizers[of].zero_grad()
+
+        def iteration() -> None:
+            step(-critic(generator(torch.randn(*leading, batch, noise_dim))).mean(-2).sum(), 0)
+            for _ in range(5):
+                with torch.no_grad():
+                    fake = generator(torch.randn(*leading, batch, noise_dim))
+                both = critic(torch.cat([fake, torch.rand(*leading, batch, n_features)], -2))
+                step((both[..., :batch, :].mean(-2) - both[..., batch:, :].mean(-2)).sum(), 1)
+                clip_weights(critic.parameters(), 0.01)
+        return iteration
+
+    batched = player(lambda sizes: ReplicaMLP(sizes, generators(K)), (K,))
+    single = [player(lambda sizes: MLP(sizes, generators(1)[0]), ()) for _ in range(K)]
+    times: dict[str, list[float]] = {"batched": [], "loop": []}
+    for _ in range(40):
+        for name, iterations in (("batched", [batched]), ("loop", single)):
+            start = time.perf_counter()
+            for iteration in iterations:
+                iteration()
+            times[name].append(time.perf_counter() - start)
+    return statistics.median(times["batched"][5:]), statistics.median(times["loop"][5:])
+
+
 def many_records(folder: Path) -> RecordStore:
     """5000 records of a realistic size (150 epochs) in a store of its own."""
     source = next(r for r in RecordStore(ROOT / "book" / "records").all() if len(r.history) > 150)
@@ -173,6 +213,7 @@ def main() -> None:
     peer_pretraining, peer_training = clustpy_epochs(X)
     ours, plain = critic_steps(X)
     together, alone = replica_rates()
+    gans = {"tabular": gan_iterations(19, 64), "embedded": gan_iterations(10, 32)}
     share = network_flops(len(X)) / training / rate
     with tempfile.TemporaryDirectory() as scratch:
         store = many_records(Path(scratch) / "records")
@@ -188,6 +229,8 @@ def main() -> None:
         ("share of the matrix rate", f"{100 * share:.0f} %", "goal 60 %"),
         ("WAMiC's critic, MNIST, batch 130", f"{ours:.0f} steps/s", f"plain PyTorch {plain:.0f}: {ours / plain:.2f} times as fast (goal 2)"),
         ("30 replicas of WAMiC, three moons", f"{together:.0f} iterations/s", f"one after another {alone:.0f}: {together / alone:.2f} times as fast (goal 5)"),
+        *((f"GANMM's GANs, K = 10, {name}", f"{1e3 * batched:.1f} ms", f"in a loop {1e3 * loop:.1f} ms: {loop / batched:.1f} times as fast (goal 3)")
+          for name, (batched, loop) in gans.items()),
         ("a second `make book`", f"{timed('make', 'book'):.1f} s", "goal 30 s"),
         ("`genclust status`, 5000 records", f"{listing:.2f} s", "goal 1 s"),
         (f"a table of {n_rows} records", f"{1e3 * collecting:.0f} ms", "goal 200 ms"),

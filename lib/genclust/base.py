@@ -125,14 +125,15 @@ class Player:
     """One side of an adversarial phase: what it minimises, with which optimizer, how often it moves.
 
     ``loss()`` draws its own rows and noise (see :meth:`Trainer.batch`) and gives a scalar and its named terms. Only
-    what ``optimizer`` holds gets a gradient from it. ``steps`` are taken in every iteration, each followed by ``after()``.
+    what ``optimizer`` holds gets a gradient from it. ``steps`` are taken in every iteration (or so many as it maps the
+    iteration to), each followed by ``after()``.
     ``learning_rate`` maps an iteration, from 0, to the rate used in it; None leaves the optimizer's own.
     """
 
     name: str
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     optimizer: torch.optim.Optimizer
-    steps: int = 1
+    steps: int | Callable[[int], int] = 1
     learning_rate: Callable[[int], float] | None = None
     after: Callable[[], None] | None = None
 
@@ -246,13 +247,16 @@ class Trainer:
             player.after()
         return {key: term.detach() for key, term in {player.name: value, **terms}.items()}
 
-    def alternate(self, name: str, players: Sequence[Player], *, iterations: int, log_every: int = 100) -> None:
+    def alternate(self, name: str, players: Sequence[Player], *, iterations: int, log_every: int = 100,
+                  review: Callable[[dict], bool] | None = None) -> None:
         """An adversarial phase: in each of ``iterations`` the players take their steps, one after another.
 
         Every ``log_every`` iterations the history gets the mean over them of every player's loss, under its name, and
         of its terms; "epoch" is the number of iterations so far. There, and only there, the phase is checkpointed and
         the callback called. A player may go on in the phase right after this one. With ``max_steps`` it ends after the first iteration that reaches so many steps of all
         players, whose losses are kept in turn. Diverged where a loss stops being finite.
+
+        ``review(logs)``, called with what the history will get, may add to it, and ends the phase by returning True.
         """
         optimizers = [player.optimizer for player in players]
         saved = self._resume_at(name, optimizers)
@@ -268,7 +272,7 @@ class Trainer:
                 if player.learning_rate is not None:
                     for group in player.optimizer.param_groups:
                         group["lr"] = player.learning_rate(iteration)
-                for _ in range(player.steps):
+                for _ in range(player.steps(iteration) if callable(player.steps) else player.steps):
                     found = self._step(player)
                     for key, term in found.items():
                         sums[key].append(term)
@@ -285,10 +289,16 @@ class Trainer:
                 self._restore(good, optimizers)
                 self._write(good)
                 raise Diverged(name, done, good["epoch"])
+            last = done == iterations
+            logs = {"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs}
+            if review is not None:
+                last |= review(logs)
             bar.set_postfix({player.name: f"{logs[player.name]:.4g}" for player in players})
-            self._log({"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs})
+            self._log(logs)
             good = now | {"history": list(self.history)}
-            self._save(name, done, optimizers, finished=done == iterations)
+            self._save(name, done, optimizers, finished=last)
+            if last:
+                return
             started, sums = time.perf_counter(), defaultdict(list)
 
     def shared_stage(self, parts: nn.Module, train: Callable[[], None]) -> None:

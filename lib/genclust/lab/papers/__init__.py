@@ -13,9 +13,9 @@ Each returns whether it holds, and the figures that decide it, in words.
 from __future__ import annotations
 
 from ..catalogue import BASELINES, Chapter, Experiment, Method
-from . import ot_clustering, vade, wamic
+from . import ganmm, ot_clustering, vade, wamic
 
-PAPERS = (vade, wamic, ot_clustering)
+PAPERS = (vade, wamic, ganmm, ot_clustering)
 
 METHODS: dict[str, Method] = dict(BASELINES)
 EXPERIMENTS: dict[str, Experiment] = {}
