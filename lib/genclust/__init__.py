@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {"VaDE": "vade", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
-         "TrainableMixture": "mixture"}
+         "TrainableMixture": "mixture", "HRWAEGAN": "hrwae"}
 __all__ = [*_HOME, "__version__"]
 
 

@@ -155,7 +155,8 @@ class Trainer:
         saved = self._resume_at(name)
         if saved is None or epochs == 0:
             return
-        matrices = {layer.weight for layer in self.module.modules() if isinstance(layer, nn.Linear)}
+        matrices = {layer.weight for layer in self.module.modules()
+                    if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))}
         optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps)
         first = self._restore(saved, optimizer) if saved else 0
         n, steps = len(self.X), 0
