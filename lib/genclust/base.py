@@ -90,13 +90,14 @@ class MixedAdam:
     throughout; in float32 nothing is lowered and this is plain fused Adam.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], matrices: set[nn.Parameter], dtype: torch.dtype, eps: float):
+    def __init__(self, parameters: Iterable[nn.Parameter], matrices: set[nn.Parameter], dtype: torch.dtype, eps: float,
+                 betas: tuple[float, float] = (0.9, 0.999)):
         self.parameters = list(parameters)
         self.dtype = dtype
         self.low = [p for p in self.parameters if dtype != torch.float32 and p in matrices]
         self.masters = {p: p.data for p in self.low}
         self.adam = torch.optim.Adam([nn.Parameter(self.masters[p]) if p in self.masters else p
-                                      for p in self.parameters], lr=1.0, eps=eps, fused=True)
+                                      for p in self.parameters], lr=1.0, betas=betas, eps=eps, fused=True)
 
     def lower(self, rate: float) -> None:
         """Before an epoch: sets the learning rate and casts the matrices."""
@@ -175,7 +176,8 @@ class Trainer:
         self._save(name, 0, (), finished=True)
 
     def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
-              learning_rate: Callable[[int], float], adam_eps: float = 1e-8) -> None:
+              learning_rate: Callable[[int], float], adam_eps: float = 1e-8,
+              adam_betas: tuple[float, float] = (0.9, 0.999)) -> None:
         """Adam on ``loss(X[rows], rows)``, a scalar and its named terms, for ``epochs`` passes over X.
 
         ``learning_rate`` maps an epoch, from 0, to the rate used in it. FloatingPointError where the
@@ -186,7 +188,7 @@ class Trainer:
             return
         matrices = {layer.weight for layer in self.module.modules()
                     if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))}
-        optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps)
+        optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps, adam_betas)
         first = self._restore(saved, [optimizer.adam]) if saved else 0
         n, steps = len(self.X), 0
         bar = tqdm(range(first, epochs), desc=name, initial=first, total=epochs, unit="epoch", leave=False,

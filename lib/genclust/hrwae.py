@@ -19,13 +19,15 @@ from torch.nn import functional as F
 from . import density
 from .adversarial import relativistic, standard
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, resolve_likelihood
-from .base import DeepEstimator, exponential_decay
+from .base import DeepEstimator
 from .hierarchical import HierarchicalAutoencoder, LatentDiscriminator, Pass, kl_divergence, n_cells
 from .networks import bernoulli_log_likelihood
 
 REGULARISERS = {"relativistic": relativistic, "standard": standard,
                 "smoothed": lambda real, fake: standard(real, fake, smoothing=0.1)}
 COLOURS = 3
+ADAM_BETAS = (0.5, 0.999)  # DCGAN's: with the usual 0.9 the players chase each other in circles
+LAST_RATE = 0.01  # of the learning rate
 
 
 def infer_image_shape(n_features: int) -> tuple[int, int, int]:
@@ -135,7 +137,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         times in L_R. The text calls 1 + beta kappa.
     epochs, attention_rounds, attention_epochs : before the first look at the noise; looks, and epochs after each.
     warm_up : share of ``epochs`` over which the adversarial weight rises to its value.
-    batch_size, learning_rate : of Adam, for all players.
+    batch_size, learning_rate : of Adam, for all players; the rate falls along half a cosine to a hundredth.
     clustering : ``"hdbscan"``, or ``"gmm"``, which labels every point.
     cluster_group : the group that ``labels_`` are of; noise attention always looks at group 0.
     n_clusters : of the mixture. HDBSCAN finds a number of its own.
@@ -242,7 +244,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
     def planned_epochs(self) -> dict[str, int]:
         """The phases of a fit, in order, and the epochs of each: what a progress bar counts."""
-        rounds = {f"attention {i + 1}": self.attention_epochs for i in range(self.attention_rounds)}
+        rounds = {f"attention {i + 1}": self.attention_epochs for i in range(self.attention_rounds if self.noise_weight else 0)}
         return {"hrwae": self.epochs, **rounds}
 
     def _phases(self, trainer):
@@ -273,12 +275,19 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
                      + self.intermediate_weight * terms["intermediate"] + self.noise_weight * terms["noise"])
             return total + terms["discriminators"], terms
 
-        options = dict(batch_size=self.batch_size, learning_rate=exponential_decay(self.learning_rate))
-        trainer.train("hrwae", loss, net.parameters(), epochs=self.epochs, **options)
-        for i in range(self.attention_rounds if self.noise_weight > 0 else 0):
-            trainer.once(f"noise {i + 1}", lambda: self._find_noise(trainer))
-            trainer.train(f"attention {i + 1}", loss, net.parameters(), epochs=self.attention_epochs, **options)
+        begun = 0
+        for i, (phase, epochs) in enumerate(self.planned_epochs().items()):
+            if i > 0:
+                trainer.once(f"noise {i}", lambda: self._find_noise(trainer))
+            trainer.train(phase, loss, net.parameters(), epochs=epochs, batch_size=self.batch_size,
+                          learning_rate=self._rate_from(begun), adam_betas=ADAM_BETAS)
+            begun += epochs
         trainer.kept.clear()
+
+    def _rate_from(self, begun: int):
+        """NVAE's schedule, half a cosine over all phases, for the one that starts after ``begun`` epochs."""
+        total = sum(self.planned_epochs().values())
+        return lambda epoch: self.learning_rate * max(LAST_RATE, 0.5 + 0.5 * math.cos(math.pi * (begun + epoch) / total))
 
     def _find_noise(self, trainer) -> None:
         """Which rows HDBSCAN leaves out on UMAP of group 0, as 0 or 1 (n,): the set of equation 11."""
