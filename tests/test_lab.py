@@ -228,6 +228,11 @@ def test_the_library_digest_covers_what_a_method_imports_and_nothing_else():
     assert names == {"vade.py", "autoencoder.py", "base.py", "files.py", "mixture.py", "networks.py"}
 
 
+def test_imports_are_followed_into_packages_and_out_of_them():
+    names = {p.relative_to(p.parents[1]).as_posix() for p in imported_files("datasets")}
+    assert names == {"genclust/files.py", *(f"datasets/{n}.py" for n in ("__init__", "cache", "formats", "origins", "sources"))}
+
+
 # -- claims --------------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,83 @@ class ReplicaMLP(MLP):
         self.last_relu = last_relu
 
 
+def convolution(n_in: int, n_out: int, kernel: int, generator: torch.Generator, *, transposed: bool = False) -> nn.Module:
+    """A convolution of stride 2 that halves an even side (or doubles it, transposed), started as :func:`linear` is."""
+    kind, extra = (nn.ConvTranspose2d, {"output_padding": 1}) if transposed else (nn.Conv2d, {})
+    layer = nn.utils.skip_init(kind, n_in, n_out, kernel, stride=2, padding=kernel // 2, **extra)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _kernels(n: int) -> list[int]:
+    return [5] * (n - 1) + [3]
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Strided convolutions with ReLU (kernels 5, ..., 5, 3), then a linear layer to the code.
+
+    Parameters
+    ----------
+    image_shape : (height, width, channels) of the images that rows are; sides divisible by 2 for every layer.
+    channels, latent_dim : of every convolution; width of the code.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int], latent_dim: int, generator: torch.Generator):
+        super().__init__()
+        self.image_shape = image_shape
+        height, width, depth = image_shape
+        shrink = 2 ** len(channels)
+        self.layers = nn.ModuleList(convolution(a, b, k, generator) for a, b, k in
+                                    zip([depth, *channels], channels, _kernels(len(channels))))
+        self.layers.append(linear(channels[-1] * (height // shrink) * (width // shrink), latent_dim, generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, height * width * channels) -> (batch, latent_dim)."""
+        x = x.view(len(x), *self.image_shape).permute(0, 3, 1, 2)  # which is channels-last in memory, as it should be
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        return self.layers[-1](x.flatten(1))
+
+
+class ConvolutionalDecoder(nn.Module):
+    """The mirror of :class:`ConvolutionalEncoder`: a linear layer, then transposed convolutions."""
+
+    def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int], latent_dim: int, generator: torch.Generator):
+        super().__init__()
+        height, width, depth = image_shape
+        shrink = 2 ** len(channels)
+        self.start = (channels[-1], height // shrink, width // shrink)
+        back = list(channels[::-1])
+        self.layers = nn.ModuleList([linear(latent_dim, back[0] * self.start[1] * self.start[2], generator)])
+        self.layers.extend(convolution(a, b, k, generator, transposed=True) for a, b, k in
+                           zip(back, [*back[1:], depth], _kernels(len(channels))[::-1]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(batch, latent_dim) -> (batch, height * width * channels)."""
+        x = self.layers[0](z).relu().view(len(z), *self.start).contiguous(memory_format=torch.channels_last)
+        for layer in self.layers[1:-1]:
+            x = layer(x).relu()
+        return self.layers[-1](x).permute(0, 2, 3, 1).flatten(1)
+
+
+def coder_pair(n_features: int, hidden: Sequence[int], latent_dim: int, image_shape: Sequence[int] | None,
+               generator: torch.Generator) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder: MLPs of widths ``hidden``, or with an ``image_shape`` convolutions of so many channels.
+
+    ValueError for a side of the image that can't be halved by every convolution.
+    """
+    if image_shape is None:
+        sizes = [n_features, *hidden, latent_dim]
+        return MLP(sizes, generator), MLP(sizes[::-1], generator)
+    height, width, depth = (*image_shape, 1)[:3]
+    if height % 2 ** len(hidden) or width % 2 ** len(hidden):
+        raise ValueError(f"image_shape={tuple(image_shape)}: {len(hidden)} convolutions of stride 2 need sides divisible by "
+                         f"{2 ** len(hidden)}; use fewer, or pad the images")
+    return (ConvolutionalEncoder((height, width, depth), hidden, latent_dim, generator),
+            ConvolutionalDecoder((height, width, depth), hidden, latent_dim, generator))
+
+
 class _BernoulliLogLikelihood(torch.autograd.Function):
     """x log p + (1 - x) log(1 - p) summed over features, with its gradient x - p kept from the forward pass."""
 

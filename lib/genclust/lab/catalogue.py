@@ -73,7 +73,8 @@ BASELINES = {
 class Experiment:
     """``methods[m]`` are the parameters at the paper's scale; ``profiles[p]`` what a smaller profile changes.
 
-    A profile's ``"n_samples"`` is the size of the subset; its other entries are method names.
+    A profile's ``"n_samples"`` is the size of the subset; its other entries are method names. ``grid`` holds what is
+    varied: every method is run at every point of it.
     """
 
     paper: str
@@ -81,6 +82,7 @@ class Experiment:
     about: str
     methods: dict[str, dict[str, Any]]
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    grid: tuple[dict[str, Any], ...] = ({},)
 
 
 class ChapterParameters(BaseModel):

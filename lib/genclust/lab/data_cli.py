@@ -28,6 +28,7 @@ def _progress_and_errors() -> Iterator[None]:
     echo, level = _Echo(), datasets.logger.level
     datasets.logger.addHandler(echo)
     datasets.logger.setLevel(logging.INFO)
+    datasets.logger.propagate = False  # what shows the runs' messages would say everything twice
     try:
         yield
     except (OSError, ValueError) as error:
@@ -36,6 +37,7 @@ def _progress_and_errors() -> Iterator[None]:
     finally:
         datasets.logger.removeHandler(echo)
         datasets.logger.setLevel(level)
+        datasets.logger.propagate = True
 
 
 @app.command("list")
@@ -47,6 +49,10 @@ def list_sets() -> None:
         cached = "yes" if datasets.is_cached(name) else "no"
         rows.append((name, str(source.n), str(source.d), str(source.n_classes),
                      cached if source.files else "built in", source.licence))
+    for name in datasets.own.names():
+        with _progress_and_errors():
+            source = datasets.own.describe(name)
+        rows.append((name, str(source.n), str(source.d), str(source.n_classes), "yes", source.licence))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.rjust(width) if 1 <= i <= 3 else cell.ljust(width)
@@ -65,10 +71,11 @@ def fetch(name: Annotated[str, typer.Argument(help="A data set, or 'all'.")]) ->
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="A data set.")],
-    path: Annotated[Path, typer.Argument(help="A directory with its files, or one file.")],
+    name: Annotated[str, typer.Argument(help="A data set, or a name for data of your own.")],
+    path: Annotated[Path, typer.Argument(help="A directory with the set's files, one of them, or an archive that holds "
+                                              "them; your own data: a .npy or .npz file, or a folder of images.")],
 ) -> None:
-    """Copy files that you have into the cache, once they are verified."""
+    """Copy files that you have into the cache, once they are verified; or data of your own."""
     with _progress_and_errors():
         typer.echo(f"{name}: {datasets.add(name, path)}")
 

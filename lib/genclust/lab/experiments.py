@@ -52,15 +52,18 @@ def make_specs(experiment: str, *, profile: str = "quick", methods: Iterable[str
             raise unknown("parameter", key, {k for m in chosen for k in (*params[m], *METHODS[m].parameters())})
         for m in having:
             params[m][key] = value
-    return [Spec(paper=e.paper, experiment=experiment, method=m, dataset=e.dataset, profile=profile, seed=seed,
-                 n_samples=_subset(e.dataset, n_samples or change.get("n_samples")), params=params[m])
-            for m in chosen for seed in seeds]
+    specs = [Spec(paper=e.paper, experiment=experiment, method=m, dataset=e.dataset, profile=profile, seed=seed,
+                  n_samples=_subset(e.dataset, n_samples or change.get("n_samples")),
+                  params=params[m] | {key: value for key, value in point.items() if key not in overrides})
+             for point in e.grid for m in chosen for seed in seeds]
+    return list({spec.id: spec for spec in specs}.values())  # an override of what is varied leaves one point of it
 
 
 def recompute(spec: Spec) -> str:
     """The command that runs a spec again."""
     words = f"genclust run {spec.experiment} --profile {spec.profile} --method {spec.method} --seeds {spec.seed} --force"
     usual = make_specs(spec.experiment, profile=spec.profile, methods=[spec.method], seeds=[spec.seed])[0]
+    varied = {key for point in EXPERIMENTS[spec.experiment].grid for key in point}
     words += "".join(f" -p {key}={json.dumps(value)}" for key, value in spec.params.items()
-                     if usual.params.get(key) != value)
+                     if usual.params.get(key) != value or key in varied)
     return words + (f" --n-samples {spec.n_samples}" if spec.n_samples != usual.n_samples else "")

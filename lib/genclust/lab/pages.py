@@ -178,6 +178,8 @@ def datasets_table() -> str:
                   f"| home | {f'<{source.homepage}>' if source.homepage else 'computed here'} |",
                   f"| licence | {source.licence} |", f"| cite | {{cite}}`{source.citation}` |"]
         lines += [f"| `{f.name}`, {f.size} bytes | SHA-256 `{f.sha256}` |" for f in source.files]
+        if source.recipe:
+            lines.append(f"| rows | {source.recipe} |")
         if not source.files:
             lines.append(f"| rows and labels | SHA-256 `{load(name).digest}` |")
         lines.append("")

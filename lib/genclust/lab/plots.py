@@ -26,14 +26,18 @@ def table(rows):
         'class="dataframe"')
 
 
-def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, int], title: str = "") -> plt.Figure:
-    """Images (n, h * w) of each name in a row of their own; a missing one is left white."""
+def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...], title: str = "") -> plt.Figure:
+    """Images (n, h * w), or in colour (n, h * w * 3), of each name in a row of their own; a missing one is left white.
+
+    ``shape`` is (h, w) or (h, w, 3). Grey images are drawn dark on white, coloured ones as they are.
+    """
     n = max(len(images) for images in rows.values())
     fig, axes = plt.subplots(len(rows), 1, figsize=(0.55 * n + 1.2, 0.58 * len(rows) + 0.3), squeeze=False)
     for ax, (name, images) in zip(axes[:, 0], rows.items()):
-        strip = np.ones((shape[0], n * shape[1]))
+        strip = np.ones((shape[0], n * shape[1], *shape[2:]))
         for i, image in enumerate(images):
-            strip[:, i * shape[1]:(i + 1) * shape[1]] = 1 - np.asarray(image, dtype=float).reshape(shape) / max(1.0, float(np.max(images)))
+            pixels = np.asarray(image, dtype=float).reshape(shape) / max(1.0, float(np.max(images)))
+            strip[:, i * shape[1]:(i + 1) * shape[1]] = pixels if len(shape) == 3 else 1 - pixels
         ax.imshow(strip, cmap="gray", vmin=0, vmax=1, aspect="equal")
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         ax.set(xticks=[], yticks=[])

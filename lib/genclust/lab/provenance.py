@@ -21,13 +21,15 @@ def imported_files(module: str) -> list[Path]:
     found, waiting = set(), [module]
     while waiting:
         name = waiting.pop()
-        path = LIBRARY / f"{name.replace('.', '/')}.py"
+        path = LIBRARY / name.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if path in found or not path.exists():
             continue
         found.add(path)
+        here = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]  # the package that "." is
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level:
-                base = name.split(".")[: -node.level]
+                base = here[: len(here) + 1 - node.level]
                 target = ".".join(base + ([node.module] if node.module else []))
                 waiting += [target] if node.module else [f"{target}.{a.name}".lstrip(".") for a in node.names]
     return sorted(found)
@@ -39,7 +41,7 @@ def library_digest(module: str | None) -> str:
     if module is None:
         import sklearn
         return sha256(f"scikit-learn {sklearn.__version__}")[:16]
-    return sha256("".join(f"{p.name} {sha256(p)}\n" for p in imported_files(module)))[:16]
+    return sha256("".join(f"{p.relative_to(LIBRARY)} {sha256(p)}\n" for p in imported_files(module)))[:16]
 
 
 @cache

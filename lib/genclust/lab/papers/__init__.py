@@ -13,9 +13,9 @@ Each returns whether it holds, and the figures that decide it, in words.
 from __future__ import annotations
 
 from ..catalogue import BASELINES, Chapter, Experiment, Method
-from . import vade
+from . import ot_clustering, vade
 
-PAPERS = (vade,)
+PAPERS = (vade, ot_clustering)
 
 METHODS: dict[str, Method] = dict(BASELINES)
 EXPERIMENTS: dict[str, Experiment] = {}

@@ -1,0 +1,206 @@
+"""From the bytes of distributed files to rows and labels. Nothing here unpickles or runs what it reads.
+
+Readers take the contents of a set's files, in their order, and return X (n, d) and y (n,) with classes from 0.
+Unsigned bytes in X are pixels of 0 to 255. What is not as it was published raises DataCorrupted.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import lzma
+import math
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+import numpy as np
+
+
+class DataCorrupted(ValueError):
+    """A file is not the one that its set is made of."""
+
+
+# --- IDX ----------------------------------------------------------------------------------------
+
+
+def parse_idx(data: bytes) -> np.ndarray:
+    """The uint8 array, read-only, in the bytes of an IDX file.
+
+    Raises DataCorrupted if the magic number is not that of an array of unsigned bytes, or if the
+    number of bytes is not what the dimensions in the header ask for.
+    """
+    if len(data) < 4 or data[:3] != b"\0\0\x08" or data[3] == 0:
+        raise DataCorrupted(f"not an IDX file of unsigned bytes: it begins with {data[:4].hex()!r}")
+    start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise DataCorrupted(f"an IDX header of {start} bytes, in {len(data)} bytes")
+    shape = tuple(np.frombuffer(data, ">u4", count=data[3], offset=4).tolist())
+    if len(data) != start + math.prod(shape):
+        raise DataCorrupted(f"IDX dimensions {shape} ask for {start + math.prod(shape)} bytes, "
+                            f"but there are {len(data)}")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def read_idx(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """IDX files, by turns of images and of their labels."""
+    parts = [parse_idx(data) for data in contents]
+    X, y = np.concatenate(parts[0::2]), np.concatenate(parts[1::2])
+    return X.reshape(len(X), -1), y
+
+
+# --- Images -------------------------------------------------------------------------------------
+
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR_BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+
+
+def tar_members(data: bytes) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Path and content of every regular file in a tar archive, compressed or not. Raises DataCorrupted."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for member in tar:
+                if member.isfile():
+                    yield PurePosixPath(member.name), tar.extractfile(member).read()
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+        raise DataCorrupted(f"not a whole tar archive: {error}") from error
+
+
+def read_cifar(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR-10's binary archive: five training batches, then the test batch.
+
+    A record is a byte with the class and 3072 bytes of pixels, colour by colour; a row of X has the three
+    colours of a pixel side by side.
+    """
+    batches = {path.name: data for path, data in tar_members(contents[0]) if path.name in CIFAR_BATCHES}
+    if len(batches) < len(CIFAR_BATCHES):
+        raise DataCorrupted(f"the archive lacks {', '.join(name for name in CIFAR_BATCHES if name not in batches)}")
+    parts = []
+    for name in CIFAR_BATCHES:
+        if len(batches[name]) % 3073:
+            raise DataCorrupted(f"{name} has {len(batches[name])} bytes, which are no whole number of records of 3073")
+        parts.append(np.frombuffer(batches[name], np.uint8).reshape(-1, 3073))
+    records = np.concatenate(parts)
+    if len(records) and records[:, 0].max() > 9:
+        raise DataCorrupted(f"classes are 0 to 9, but a record has {records[:, 0].max()}")
+    pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return pixels.reshape(len(records), -1), records[:, 0].astype(np.int64)
+
+
+def read_cifar_jpeg(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """A tar archive of ``train/CLASS/NAME.jpg`` and ``test/CLASS/NAME.jpg``: training part first, then by class and name."""
+    found = {}
+    for path, data in tar_members(contents[0]):
+        if path.suffix != ".jpg":
+            continue
+        part, name = path.parts[-3:-2], path.parent.name
+        if part not in (("train",), ("test",)) or name not in CIFAR_CLASSES:
+            raise DataCorrupted(f"{path} is not train/CLASS/NAME.jpg or test/CLASS/NAME.jpg with a class of CIFAR-10")
+        found[part == ("test",), CIFAR_CLASSES.index(name), path.name] = data
+    if not found:
+        raise DataCorrupted("an archive without images")
+    keys = sorted(found)
+    images = [decoded(name, found[part, label, name], colour=True) for part, label, name in keys]
+    if len({image.shape for image in images}) > 1:
+        raise DataCorrupted(f"images of different sizes: {', '.join(map(str, sorted({image.shape for image in images})))}")
+    return np.stack(images).reshape(len(keys), -1), np.array([label for _, label, _ in keys], np.int64)
+
+
+def decoded(name: str, data: bytes, *, colour: bool) -> np.ndarray:
+    """The pixels of an image file: uint8 (height, width, 3), or (height, width) in grey. Raises DataCorrupted."""
+    with _opened(name, data) as image:
+        return np.asarray(image.convert("RGB" if colour else "L"))
+
+
+def image_mode(name: str, data: bytes) -> str:
+    """How an image file stores a pixel, in Pillow's words: "1" and "L" are grey. Raises DataCorrupted."""
+    with _opened(name, data) as image:
+        return image.mode
+
+
+@contextmanager
+def _opened(name: str, data: bytes) -> Iterator:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataCorrupted(f"{name} is no image that could be read: {error}") from error
+
+
+# --- Tables of numbers --------------------------------------------------------------------------
+
+
+def read_keel(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """A table of KEEL without its header: a row a line, separated by commas, the class from 1 at the end."""
+    try:
+        table = np.array([[float(cell) for cell in line.split(b",")] for line in contents[0].splitlines()])
+    except ValueError as error:
+        raise DataCorrupted(f"not a table of numbers: {error}") from error
+    if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
+        raise DataCorrupted(f"not a table of finite numbers with a class in the last column: shape {table.shape}")
+    X, y = table[:, :-1], table[:, -1]
+    if (y != np.rint(y)).any() or y.min() < 1:
+        raise DataCorrupted(f"classes are whole numbers from 1, but the last column has {y[y != np.rint(y)][:1]}, from {y.min()}")
+    return X, y.astype(np.int64) - 1
+
+
+def read_npz(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """NumPy's archive with ``x_raw`` (n, d) and ``y`` (n,)."""
+    try:
+        with np.load(io.BytesIO(contents[0]), allow_pickle=False) as arrays:
+            X, y = arrays["x_raw"], arrays["y"]
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataCorrupted(f"not an archive of the arrays x_raw and y: {error}") from error
+    if X.ndim != 2 or y.shape != X.shape[:1] or X.dtype.kind != "f" or y.dtype.kind not in "iu":
+        raise DataCorrupted(f"x_raw is {X.dtype} of {X.shape} and y is {y.dtype} of {y.shape}")
+    return X, y
+
+
+# --- Reuters ------------------------------------------------------------------------------------
+
+REUTERS_TOPICS = ("earn", "acq", "crude", "trade")  # by size
+N_WORDS = 2000
+
+
+def parse_reuters(data: bytes) -> list[tuple[list[str], str]]:
+    """The topics and the text of every story in an SGML file of Reuters-21578.
+
+    The text is all between the TEXT tags but the AUTHOR and the DATELINE: title and body, one of the two, or
+    neither where the story was not taken apart.
+    """
+    text = data.decode("latin-1")  # a few bytes are not ASCII, and the collection doesn't say what they are
+    stories = re.findall(r"<REUTERS (?:.*?)>(.*?)</REUTERS>", text, re.DOTALL)
+    if not text.startswith("<!DOCTYPE lewis") or not len(stories) == text.count("<REUTERS ") == text.count("</REUTERS>"):
+        raise DataCorrupted("not an SGML file of Reuters-21578, or cut short")
+    found = []
+    for story in stories:
+        topics = re.findall(r"<TOPICS>(.*?)</TOPICS>", story, re.DOTALL)
+        body = re.findall(r"<TEXT.*?>(.*?)</TEXT>", story, re.DOTALL)
+        if len(topics) != 1 or len(body) != 1:
+            raise DataCorrupted(f"a story with {len(topics)} lists of topics and {len(body)} texts")
+        plain = re.sub(r"<(AUTHOR|DATELINE)>.*?</\1>|<[^>]+>", " ", body[0], flags=re.DOTALL)
+        found.append((re.findall(r"<D>(.*?)</D>", topics[0]), html.unescape(plain)))
+    return found
+
+
+def read_reuters(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The SGML files: stories with one of REUTERS_TOPICS as their only topic, as weights of N_WORDS words."""
+    stories = [story for data in contents for story in parse_reuters(data)]
+    chosen = [(topics[0], text) for topics, text in stories if len(topics) == 1 and topics[0] in REUTERS_TOPICS]
+    y = np.array([REUTERS_TOPICS.index(topic) for topic, _ in chosen], np.int64)
+    return word_weights(text for _, text in chosen), y
+
+
+def word_weights(texts: Iterable[str]) -> np.ndarray:
+    """Tf-idf of the words with the highest counts, float32 (n, N_WORDS), rows of norm sqrt(N_WORDS)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(token_pattern=r"\b[a-z]{2,}\b", stop_words="english", max_features=N_WORDS,
+                                 sublinear_tf=True, norm="l2")
+    return (vectorizer.fit_transform(texts).toarray() * np.sqrt(N_WORDS)).astype(np.float32)

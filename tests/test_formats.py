@@ -1,0 +1,304 @@
+"""The published formats: what the parsers read, and that damaged input is refused.
+
+Fixtures are small, in the layout in which the sets are distributed. Where a copy of a set itself is at hand
+(GENCLUST_DATA names a directory with it, or it is in the cache), it is compared with what is known of it.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+from PIL import Image
+
+from genclust.datasets import DATASETS, DataCorrupted, DataUnavailable, File, add, describe, formats, load
+from genclust.datasets.sources import centre_and_divide
+
+OWN_DATA, OWN_CACHE = os.environ.get("GENCLUST_DATA"), os.environ.get("GENCLUST_CACHE") or pooch.os_cache("genclust")
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch):
+    """Each test has a cache of its own, and no data directory."""
+    monkeypatch.setenv("GENCLUST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GENCLUST_DATA", raising=False)
+
+
+def copy_of(name, archive=""):
+    """A set itself, from the copies that this machine has; nothing is downloaded."""
+    for folder in (Path(OWN_CACHE) / name, *([Path(OWN_DATA), Path(OWN_DATA) / archive] if OWN_DATA else [])):
+        try:
+            add(name, folder)
+        except FileNotFoundError:
+            continue
+        return load(name)
+    pytest.skip(f"no copy of {name} here: set GENCLUST_DATA to a directory with one")
+
+
+# --- CIFAR-10 -------------------------------------------------------------------------------------
+
+
+def tar_of(members):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def cifar_batches():
+    """Two records in each batch, with known pixels."""
+    rng = np.random.RandomState(1)
+    labels, images = rng.randint(0, 10, (6, 2)), rng.randint(0, 256, (6, 2, 3, 32, 32)).astype(np.uint8)
+    batches = {f"cifar-10-batches-bin/{name}": b"".join(bytes([label]) + image.tobytes() for label, image in zip(*batch))
+               for name, *batch in zip(formats.CIFAR_BATCHES, labels, images)}
+    return batches, labels.ravel(), images.reshape(12, 3, 32, 32)
+
+
+def test_cifar_pixels_lie_side_by_side():
+    batches, labels, images = cifar_batches()
+    shuffled = dict(sorted(batches.items(), reverse=True)) | {"cifar-10-batches-bin/batches.meta.txt": b"airplane\n"}
+    X, y = formats.read_cifar([tar_of(shuffled)])
+    assert X.shape == (12, 3072) and X.dtype == np.uint8 and y.tolist() == labels.tolist()
+    rows = X.reshape(12, *describe("cifar10").image_shape)
+    for colour in range(3):
+        assert np.array_equal(rows[:, :, :, colour], images[:, colour])
+
+
+def cifar_damage():
+    batches, _, _ = cifar_batches()
+    first = "cifar-10-batches-bin/data_batch_1.bin"
+    whole = tar_of(batches)
+    return [b"", whole[: len(whole) // 2], tar_of({name: data for name, data in batches.items() if name != first}),
+            tar_of(batches | {first: batches[first][:-1]}), tar_of(batches | {first: b"\x0a" + batches[first][1:]})]
+
+
+@pytest.mark.parametrize("damage", cifar_damage())
+def test_cifar_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.read_cifar([damage])
+
+
+def test_a_part_of_an_archive_has_a_digest_of_its_own(tmp_path, monkeypatch):
+    archive, (_, labels, _) = tar_of(cifar_batches()[0]), cifar_batches()
+    file = File("cifar-10-binary.tar.gz", len(archive), hashlib.sha256(archive).hexdigest())
+    for name, n in (("cifar10", 12), ("cifar10_train", 10)):
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=(file,), n=n))
+    (tmp_path / "any.name").write_bytes(archive)
+    add("cifar10", tmp_path / "any.name")  # the only file of a set may have any name
+    whole, part = load("cifar10"), load("cifar10_train")
+    assert whole.X.shape == (12, 3072) and part.X.shape == (10, 3072) and whole.y.tolist() == labels.tolist()
+    assert np.array_equal(part.X, whole.X[:10]) and part.digest != whole.digest
+    assert whole.X.dtype == np.float32 and 0 <= whole.X.min() and whole.X.max() == 1
+    monkeypatch.setitem(DATASETS, "cifar10", replace(DATASETS["cifar10"], n=13))
+    with pytest.raises(DataCorrupted, match="13 rows of 3072 features.*12"):
+        load("cifar10")
+
+
+def jpeg(colour, size=32, kind="JPEG"):
+    stream = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(stream, kind, quality=100)
+    return stream.getvalue()
+
+
+RED, BLUE, GREY = (250, 0, 0), (0, 0, 250), (9, 9, 9)
+FOLDER = {"test/airplane/0000.jpg": jpeg(GREY), "train/truck/0000.jpg": jpeg(RED), "train/bird/0001.jpg": jpeg(RED),
+          "train/bird/0000.jpg": jpeg(BLUE), "README.md": b"# of no concern"}
+
+
+def test_cifar_in_jpeg_is_ordered_by_part_class_and_name():
+    X, y = formats.read_cifar_jpeg([tar_of(FOLDER)])
+    assert X.shape == (4, 3072) and X.dtype == np.uint8 and y.tolist() == [2, 2, 9, 0]
+    for row, colour in zip(X.reshape(4, 1024, 3), (BLUE, RED, RED, GREY)):
+        assert np.abs(row.astype(int) - colour).max() <= 3  # JPEG, even of one colour
+
+
+@pytest.mark.parametrize("damage", [
+    b"", tar_of(FOLDER)[:300], tar_of({}), tar_of(FOLDER | {"train/bird/0002.jpg": jpeg(RED)[:300]}),
+    tar_of(FOLDER | {"train/bird/0002.jpg": b"GIF"}), tar_of(FOLDER | {"train/zebra/0002.jpg": jpeg(RED)}),
+    tar_of(FOLDER | {"valid/bird/0002.jpg": jpeg(RED)}), tar_of(FOLDER | {"train/bird/0002.jpg": jpeg(RED, 31)}),
+])
+def test_cifar_in_jpeg_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.read_cifar_jpeg([damage])
+
+
+def test_cifar_in_jpeg_is_no_cifar():
+    assert "not those of CIFAR-10" in describe("cifar10_jpeg").about + describe("cifar10_jpeg_train").about
+    assert not {f.sha256 for f in describe("cifar10").files} & {f.sha256 for f in describe("cifar10_jpeg").files}
+
+
+def test_cifar_in_jpeg_itself():
+    """Only from a cache that has read it before: to decode 60 000 images takes a while."""
+    if not list((Path(OWN_CACHE) / "cifar10_jpeg").glob("read-*.npz")):
+        pytest.skip("cifar10_jpeg was never read from this cache")
+    data = load("cifar10_jpeg", cache=OWN_CACHE, n_samples=2000)
+    assert data.X.shape == (2000, 3072) and data.image_shape == (32, 32, 3)
+    means = data.X.reshape(-1, 3).mean(axis=0, dtype=np.float64)
+    assert means == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.01)  # of CIFAR-10: colours in their order
+
+
+# --- Scaling --------------------------------------------------------------------------------------
+
+
+def test_columns_are_centred_and_divided_by_their_largest_value():
+    X = np.array([[0.0, 5.0, 1.0], [2.0, 5.0, 2.0], [7.0, 5.0, 6.0]])  # means 3, 5, 3
+    assert np.allclose(centre_and_divide(X), [[-3 / 4, 0, -2 / 3], [-1 / 4, 0, -1 / 3], [1, 0, 1]], atol=1e-15)
+
+
+# --- Image Segmentation ---------------------------------------------------------------------------
+
+KEEL = b"1.5, -2.0, 9.0, 3\n0.25, 4e-3, 9.0, 1\n-7.0, 0.0, 9.0, 2\n"
+
+
+def test_keel():
+    X, y = formats.read_keel([KEEL])
+    assert np.array_equal(X, [[1.5, -2, 9], [0.25, 0.004, 9], [-7, 0, 9]]) and y.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("damage", [
+    b"", b"\n", KEEL[:-8], KEEL.replace(b", 3", b", 3.5"), KEEL.replace(b", 1", b", 0"), KEEL.replace(b"9.0", b"nan"),
+    KEEL.replace(b"-7.0", b"<null>"), b"@relation segment\n" + KEEL, b"1\n2\n",
+])
+def test_keel_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.read_keel([damage])
+
+
+def authors(name):
+    """The rows as the authors of GANMM had them."""
+    if OWN_DATA is None or not (path := Path(OWN_DATA) / f"{name}.npz").exists():
+        pytest.skip(f"no {name}.npz: set GENCLUST_DATA to a directory with one")
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def in_order(*columns):
+    table = np.column_stack(columns)
+    return table[np.lexsort(table.T)]
+
+
+@pytest.mark.parametrize("name", ["image_segmentation", "artificial_characters"])
+def test_ganmm_sets_are_the_authors_rows(name):
+    data, theirs = copy_of(name), authors(name)
+    assert data.X.shape == theirs["x_raw"].shape == (describe(name).n, describe(name).d)
+    where = {str(c).upper(): i for i, c in enumerate(data.class_names)}
+    y = [where[c] for c in theirs["class_names"][theirs["y"]]]
+    # As sets of rows with their classes, since the two files have the rows in another order.
+    assert np.array_equal(in_order(load(name, raw=True).X, data.y), in_order(theirs["x_raw"].astype(np.float32), y))
+    assert np.allclose(in_order(data.X, data.y), in_order(theirs["x_authors"].astype(np.float32), y), atol=1e-6)
+    assert load(name, raw=True).digest != data.digest
+
+
+# --- Artificial Characters ------------------------------------------------------------------------
+
+
+def npz(**arrays):
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+ROWS, LABELS = np.arange(12.0).reshape(4, 3), np.array([0, 1, 1, 0])
+
+
+def test_npz():
+    X, y = formats.read_npz([npz(x_raw=ROWS, x_authors=ROWS, y=LABELS)])
+    assert np.array_equal(X, ROWS) and np.array_equal(y, LABELS)
+
+
+@pytest.mark.parametrize("damage", [
+    b"", npz(x_raw=ROWS, y=LABELS)[:-30], npz(x_raw=ROWS), npz(x_raw=ROWS[0], y=LABELS), npz(x_raw=ROWS, y=LABELS[:3]),
+    npz(x_raw=ROWS, y=LABELS.astype(float)), npz(x_raw=ROWS.astype(int), y=LABELS),
+    npz(x_raw=np.array([[None] * 3] * 4), y=LABELS),  # which only a pickle could hold
+])
+def test_npz_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.read_npz([damage])
+
+
+def test_what_nobody_serves_is_asked_for(tmp_path):
+    with pytest.raises(DataUnavailable, match=r"(?s)absent.*GENCLUST_DATA: not set\n"
+                                              "To add.*genclust data add artificial_characters FILE.*artificial_characters.npz"):
+        load("artificial_characters")
+    (tmp_path / "artificial_characters.npz").write_bytes(npz(x_raw=ROWS, y=LABELS))
+    with pytest.raises(DataCorrupted, match="expected SHA-256 a02300"):
+        add("artificial_characters", tmp_path / "artificial_characters.npz")
+
+
+# --- Reuters --------------------------------------------------------------------------------------
+
+STORY = """<REUTERS TOPICS="YES" LEWISSPLIT="TRAIN" CGISPLIT="TRAINING-SET" OLDID="5544" NEWID="{id}">
+<DATE>26-FEB-1987 15:01:01.79</DATE>
+<TOPICS>{topics}</TOPICS>
+<PLACES><D>usa</D></PLACES>
+<PEOPLE></PEOPLE>
+<UNKNOWN> 
+&#5;&#5;&#5;C T</UNKNOWN>
+<TEXT{kind}>&#2;
+{text}
+</TEXT>
+</REUTERS>
+"""
+NEWS = "<TITLE>{}</TITLE>\n<AUTHOR>    By Nobody, Reuters</AUTHOR><DATELINE>    SALVADOR, Feb 26 - </DATELINE><BODY>{}&#3;</BODY>"
+
+
+def sgml(*stories):
+    text = '<!DOCTYPE lewis SYSTEM "lewis.dtd">\n'
+    for i, (topics, kind, body) in enumerate(stories):
+        text += STORY.format(id=i, topics="".join(f"<D>{t}</D>" for t in topics), kind=kind, text=body)
+    return text.encode("latin-1")
+
+
+STORIES = [
+    (["earn"], "", NEWS.format("PROFIT ROSE", "Profit of the bank rose.\nA caf\xe9 &lt;CAFE.O> sold oil 5 times.")),
+    (["crude", "trade"], "", NEWS.format("OIL", "Oil, and trade.")),
+    (["crude"], ' TYPE="BRIEF"', "<TITLE>OIL OIL OIL PRICES</TITLE>"),
+    ([], "", NEWS.format("NOTHING", "On no topic.")),
+    (["cocoa"], "", NEWS.format("COCOA", "Cocoa.")),
+    (["acq"], ' TYPE="UNPROC"', "bank to buy bank"),
+]
+SGML = sgml(*STORIES)
+
+
+def test_reuters_stories():
+    stories = formats.parse_reuters(SGML)
+    assert [topics for topics, _ in stories] == [topics for topics, _, _ in STORIES]
+    words = [text.split() for _, text in stories]
+    assert words[0] == "PROFIT ROSE Profit of the bank rose. A caf\xe9 <CAFE.O> sold oil 5 times.".split()
+    assert words[2][-4:] == ["OIL", "OIL", "OIL", "PRICES"] and words[5][-4:] == ["bank", "to", "buy", "bank"]
+
+
+def test_reuters_rows_are_weights_of_words():
+    X, y = formats.read_reuters([SGML, sgml((["trade"], "", NEWS.format("TRADE", "The trade of the bank")))])
+    assert y.tolist() == [0, 2, 1, 3] and X.dtype == np.float32
+    idf = lambda n: 1 + np.log(5 / (1 + n))  # noqa: E731, of a word that n of the four stories have
+    prices, oils = idf(1), (1 + np.log(3)) * idf(2)
+    row = np.sort(X[1][X[1] > 0]) / np.sqrt(formats.N_WORDS)
+    assert np.allclose(row, np.array([prices, oils]) / np.hypot(prices, oils), atol=1e-6)
+    assert np.allclose(np.linalg.norm(X, axis=1), np.sqrt(formats.N_WORDS), rtol=1e-6)
+
+
+@pytest.mark.parametrize("damage", [
+    b"", b"no DOCTYPE" + SGML, SGML[:-20], SGML[:900], SGML.replace(b"<TOPICS>", b"<TOPIX>", 1),
+    SGML.replace(b"</TEXT>", b"", 1), SGML.replace(b"</REUTERS>", b"", 1),
+])
+def test_reuters_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.parse_reuters(damage)
+
+
+def test_reuters_is_added_from_its_archive_and_read_once(monkeypatch):
+    data = copy_of("reuters21578", "reuters21578-sgml.tar.gz")
+    assert data.X.shape == (7076, 2000) and np.bincount(data.y).tolist() == [3945, 2362, 408, 361]
+    assert data.X.dtype == np.float32 and np.mean(data.X**2) == pytest.approx(1) and data.X.any(axis=1).all()
+    monkeypatch.setattr(formats, "parse_reuters", None)
+    again = load("reuters21578")
+    assert np.array_equal(data.X, again.X) and data.digest == again.digest

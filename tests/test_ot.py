@@ -1,0 +1,205 @@
+"""Optimal transport: optimality, limits with known answers, derivatives, bad input."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch.autograd import gradcheck
+
+from genclust import ot
+from genclust.ot import NotConverged, squared_distances, transport, unrolled_sinkhorn
+
+PENALTIES = (None, 0.5, 0)
+
+
+def problem(n=40, K=5, seed=0, spread=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    z, centers = (torch.randn(m, 3, generator=generator, dtype=torch.float64) for m in (n, K))
+    return squared_distances(z, spread * centers)
+
+
+def weights(size, seed=1):
+    w = torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
+    return w / w.sum()
+
+
+@pytest.fixture(params=["compiled", "tensors"])
+def solver(request, monkeypatch):
+    """Newton both ways: the compiled one, and the one that other devices use."""
+    if request.param == "tensors":
+        monkeypatch.setattr(ot, "_compiled", lambda: None)
+    else:
+        pytest.importorskip("numba")
+
+
+@pytest.mark.parametrize("epsilon", [10, 1, 0.1, 0.01, 1e-3, 1e-4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_newton_is_optimal_for_every_epsilon(solver, epsilon, dtype):
+    C, a, b = problem(200, 7).to(dtype), weights(200), weights(7)
+    eps = epsilon * float(C.mean())
+    t = transport(C, eps, a=a, b=b)
+    assert t.plan.dtype == dtype and t.n_iter <= 60
+    assert t.row_error < 1e-12 and t.column_error <= 1e-6
+    # Optimality: P = exp((f + g - C) / eps) and both marginals
+    P = ((t.row_potentials[:, None] + t.potentials - C.double()) / eps).exp()
+    assert torch.allclose(P, t.plan.double(), atol=1e-7)
+    assert (P.sum(0) - b).abs().sum() < 2e-6 and (P.sum(1) - a).abs().sum() < 1e-8
+    direct = (P * (C.double() + eps * (P.clamp_min(1e-300).log() - 1))).sum()
+    assert torch.isclose(t.value.double(), direct, rtol=1e-5 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("size_penalty", [None, 0.3, 5.0])
+def test_newton_agrees_with_sinkhorn(solver, size_penalty):
+    C, a, b = problem(), weights(40), weights(5)
+    newton, sinkhorn = (transport(C, 0.2, a=a, b=b, size_penalty=size_penalty, method=m, tol=1e-10) for m in ("newton", "sinkhorn"))
+    assert torch.allclose(newton.plan, sinkhorn.plan, atol=1e-9)
+    assert torch.isclose(newton.value, sinkhorn.value, rtol=1e-9)
+    assert newton.n_iter < sinkhorn.n_iter
+
+
+def test_penalised_value_is_the_least(solver):
+    """The unbalanced plan beats every other plan with the same rows, on the penalised problem written out."""
+    C, b, rho, eps = problem(), weights(5), 0.7, 0.3
+    t = transport(C, eps, b=b, size_penalty=rho)
+
+    def objective(P):
+        p = P.sum(0)
+        return (P * (C + eps * (P.log() - 1))).sum() + rho * (p * (p / b).log() - p + b).sum()
+
+    assert torch.isclose(objective(t.plan), t.value, rtol=1e-9)
+    generator = torch.Generator().manual_seed(0)
+    for size in (1e-3, 1e-1, 1.0):
+        other = t.plan * (size * torch.randn(t.plan.shape, generator=generator, dtype=torch.float64)).exp()
+        other = other / other.sum(1, keepdim=True) / 40
+        assert objective(other) > t.value
+
+
+def test_small_epsilon_gives_the_assignment_problem(solver):
+    """Proposition 1: with n = m K rows the unregularised plan is a matching of rows to m copies of every column."""
+    C = problem(60, 6, seed=3)
+    rows, copies = linear_sum_assignment(C.repeat(1, 10).numpy())
+    exact = C[rows, copies % 6].mean()
+    t = transport(C, 1e-4 * float(C.mean()))
+    assert torch.isclose((t.plan * C).sum(), exact, rtol=1e-5)
+    assert (t.plan.argmax(1).numpy() == copies[np.argsort(rows)] % 6).all()
+
+
+def test_large_epsilon_gives_the_product_of_the_weights(solver):
+    C, a, b = problem(), weights(40), weights(5)
+    t = transport(C, 1e6, a=a, b=b)
+    assert torch.allclose(t.plan, a[:, None] * b, atol=1e-7)
+
+
+def test_without_a_column_constraint_it_is_soft_k_means():
+    """Proposition 2, equation 7."""
+    C = problem()
+    t = transport(C, 0.3, size_penalty=0)
+    assert torch.allclose(t.plan, (-C / 0.3).softmax(1) / 40, atol=1e-15)
+    assert torch.allclose(transport(C, 0.3, size_penalty=1e-9).plan, t.plan, atol=1e-6)
+    assert torch.allclose(transport(C, 0.3, size_penalty=1e9).plan, transport(C, 0.3).plan, atol=1e-6)
+
+
+def test_diracs_and_identical_points(solver):
+    one = transport(torch.full((3, 1), 2.0, dtype=torch.float64), 0.1)
+    assert torch.allclose(one.plan, torch.full((3, 1), 1 / 3, dtype=torch.float64))
+    assert float(one.value) == pytest.approx(2 + 0.1 * (np.log(1 / 3) - 1))
+    same = transport(torch.zeros(6, 3), 0.1)
+    assert torch.allclose(same.plan, torch.full((6, 3), 1 / 18))
+
+
+@pytest.mark.parametrize("method", ["newton", "sinkhorn"])
+def test_weights_of_zero(solver, method):
+    b = torch.tensor([0.5, 0.0, 0.5], dtype=torch.float64)
+    a = torch.cat([torch.zeros(1), torch.full((9,), 1 / 9)]).double()
+    t = transport(problem(10, 3), 0.5, a=a, b=b, method=method, tol=1e-8)
+    assert t.plan[:, 1].sum() < 1e-8 and t.plan[0].sum() == 0 and torch.isfinite(t.plan).all() and torch.isfinite(t.value)
+
+
+def test_a_batch_of_problems_is_each_of_them(solver):
+    many = torch.stack([problem(30, 4, seed) * scale for seed, scale in ((0, 1), (1, 5), (2, 0.01))])
+    b = torch.stack([weights(4, seed) for seed in range(3)])
+    together = transport(many, 0.05, b=b, tol=1e-9)
+    assert together.plan.shape == (3, 30, 4) and together.value.shape == (3,)
+    for r in range(3):
+        alone = transport(many[r], 0.05, b=b[r], tol=1e-9)
+        assert torch.allclose(together.plan[r], alone.plan, atol=1e-9)
+        assert torch.isclose(together.value[r], alone.value)
+
+
+def test_a_warm_start_saves_evaluations(solver):
+    C = problem(300, 10)
+    cold = transport(C, 0.01)
+    warm = transport(C + 1e-3 * torch.rand(C.shape, dtype=torch.float64), 0.01, start=cold.potentials)
+    assert warm.n_iter < cold.n_iter and warm.column_error <= 1e-6
+
+
+@pytest.mark.parametrize("size_penalty", PENALTIES)
+@pytest.mark.parametrize("part", ["value", "plan"])
+def test_derivatives(size_penalty, part):
+    C = problem(8, 3).requires_grad_()
+    logits_a, logits_b = (torch.randn(m, generator=torch.Generator().manual_seed(m), dtype=torch.float64, requires_grad=True) for m in (8, 3))
+
+    def function(C, la, lb):
+        t = transport(C, 0.5, a=la.softmax(0), b=lb.softmax(0), size_penalty=size_penalty, tol=1e-13)
+        return getattr(t, part)
+
+    assert gradcheck(function, (C, logits_a, logits_b), atol=1e-6)
+
+
+def test_derivatives_equal_those_through_the_iterations():
+    C = problem(20, 4).requires_grad_()
+    target = torch.rand(20, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    plan, value = unrolled_sinkhorn(C, 0.5, 500)
+    solved = transport(C, 0.5, tol=1e-13)
+    assert torch.allclose(plan, solved.plan, atol=1e-10) and torch.isclose(value, solved.value)
+    for through, implicit in ((value, solved.value), ((plan * target).sum(), (solved.plan * target).sum())):
+        (one,), (two,) = (torch.autograd.grad(x, C, retain_graph=True) for x in (through, implicit))
+        assert torch.allclose(one, two, atol=1e-9)
+
+
+def test_the_values_gradient_is_the_plan():
+    C = problem().float().requires_grad_()
+    t = transport(C, 0.1)
+    t.value.backward()
+    assert torch.allclose(C.grad, t.plan.detach(), atol=1e-7)
+
+
+def test_few_iterations_of_algorithm_1_leave_the_rows_wrong():
+    plan, _ = unrolled_sinkhorn(problem(), 0.01, 2)
+    assert torch.allclose(plan.sum(0), torch.full((5,), 0.2, dtype=torch.float64))
+    assert (plan.sum(1) - 1 / 40).abs().sum() > 1e-3
+
+
+def test_a_limit_is_a_warning_with_the_error(solver):
+    C = problem(200, 7)
+    for method, few in (("newton", 3), ("sinkhorn", 5)):
+        with pytest.warns(NotConverged, match=r"marginal error of [0-9.e-]+ \(tol 1e-06, epsilon 0\.001\)"):
+            t = transport(C, 0.001, method=method, max_iter=few)
+        assert t.column_error > 1e-6 and torch.isfinite(t.plan).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        transport(C, 0.001)
+
+
+BAD = {
+    "epsilon": dict(epsilon=0), "epsilon=nan": dict(epsilon=float("nan")), "epsilon=inf": dict(epsilon=float("inf")),
+    "cost has entries that are not finite": dict(cost=torch.tensor([[1.0], [float("nan")]])),
+    "cost has entries that are not": dict(cost=torch.tensor([[1.0], [float("inf")]])),
+    "cost must be a tensor": dict(cost=torch.zeros(0, 3)), "cost must be": dict(cost=torch.zeros(3)),
+    "cost has 5 columns for 4 rows": dict(cost=torch.zeros(4, 5)),
+    "b has entries that are negative": dict(b=torch.tensor([1.5, -0.5, 0.0])),
+    "b sums to 0.9": dict(b=torch.tensor([0.3, 0.3, 0.3])),
+    "b has shape": dict(b=torch.tensor([0.5, 0.5])), "a sums to": dict(a=torch.ones(6)),
+    "b has entries that are negative or": dict(b=torch.tensor([float("nan"), 0.5, 0.5])),
+    "size_penalty": dict(size_penalty=-1.0), "method": dict(method="simplex"), "tol": dict(tol=0.0),
+    "max_iter": dict(max_iter=0), "start must hold 3": dict(start=torch.zeros(2)),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_names_the_argument(message):
+    given = {"cost": torch.rand(6, 3), "epsilon": 0.1} | BAD[message]
+    with pytest.raises(ValueError, match=message):
+        transport(given.pop("cost"), given.pop("epsilon"), **given)

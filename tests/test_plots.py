@@ -1,0 +1,34 @@
+"""Figures: what is drawn of grey and of coloured images."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from genclust.lab.plots import image_rows
+
+
+@pytest.fixture
+def drawn():
+    def draw(rows, shape):
+        figure = image_rows(rows, shape)
+        return [np.asarray(ax.images[0].get_array()) for ax in figure.axes]
+
+    yield draw
+    plt.close("all")
+
+
+def test_grey_images_are_dark_on_white(drawn):
+    images = np.array([[0, 255, 0, 0, 0, 0], [0, 0, 0, 0, 0, 51]], np.uint8)  # 2 by 3 pixels
+    two, one = drawn({"a": images, "b": images[:1]}, (2, 3))
+    assert np.allclose(two, [[1, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0.8]])
+    assert np.allclose(one[:, 3:], 1)  # what is missing stays white
+
+
+def test_coloured_images_keep_their_colours(drawn):
+    images = np.random.default_rng(0).random((2, 2, 3, 3))
+    [strip] = drawn({"a": images.reshape(2, -1)}, (2, 3, 3))
+    assert strip.shape == (2, 6, 3) and np.allclose(strip[:, :3], images[0]) and np.allclose(strip[:, 3:], images[1])
