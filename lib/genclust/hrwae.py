@@ -27,7 +27,7 @@ from .networks import bernoulli_log_likelihood
 REGULARISERS = {"relativistic": relativistic, "standard": standard,
                 "smoothed": lambda real, fake: standard(real, fake, smoothing=0.1)}
 COLOURS = 3
-ADAM_BETAS = (0.5, 0.999)  # DCGAN's: with the usual 0.9 the players chase each other in circles
+ADAM_BETAS = (0.0, 0.999)  # with any memory of past directions the players chase each other in circles
 DISCRIMINATOR_FACTOR = 3.0  # of the learning rate: slower than the encoder, they never catch up with it
 LAST_RATE = 0.01  # of the learning rate
 
@@ -156,6 +156,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     objective_ : minus the mean reconstruction error on X, in nats a row for ``"bernoulli"``.
     """
 
+    _pretraining = ()  # no layers are shared with other fits
     _parameter_constraints = {key: NETWORK_CONSTRAINTS[key] for key in (
         "likelihood", "batch_size", "n_restarts", "random_state", "device", "precision", "verbose")} | {
         "n_groups": [POSITIVE],
@@ -184,7 +185,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def __init__(self, n_groups=2, *, latent_channels=4, width=16, extra_layers=0, discriminator_width=128,
                  image_shape=None, likelihood="auto", regulariser="relativistic", adversarial_weight=20.0,
                  group_decay=0.5, intermediate_weight=10.0, noise_weight=0.5, epochs=20, attention_rounds=2,
-                 attention_epochs=5, warm_up=0.3, batch_size=256, learning_rate=5e-4, clustering="hdbscan",
+                 attention_epochs=5, warm_up=0.3, batch_size=128, learning_rate=3e-4, clustering="hdbscan",
                  cluster_group=0, n_clusters=10, n_neighbors=None, min_cluster_size=None, n_restarts=1,
                  random_state=None, device="auto", precision="auto", verbose=0):
         self.n_groups = n_groups
@@ -294,7 +295,13 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         return lambda epoch: self.learning_rate * max(LAST_RATE, 0.5 + 0.5 * math.cos(math.pi * (begun + epoch) / total))
 
     def _find_noise(self, trainer) -> None:
-        """Which rows HDBSCAN leaves out on UMAP of group 0, as 0 or 1 (n,): the set of equation 11."""
+        """Which rows HDBSCAN leaves out on UMAP of group 0, as 0 or 1 (n,): the set of equation 11.
+
+        For a replay every other row will do: it is about the steps that follow, and UMAP takes longer than they do.
+        """
+        if trainer.max_steps is not None:
+            trainer.kept["noise"] = (torch.arange(len(trainer.X), device=trainer.X.device) % 2).float()
+            return
         codes = self._codes(trainer.X, 0)
         points = density.umap(codes, self._neighbours(len(codes)), self.seed_).embedding_
         labels = density.hdbscan(points, self._smallest(len(codes))).labels_
@@ -307,6 +314,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         self._rows_of_fit = X
         self._boxes, self.clustering_seconds_ = {}, {}
         self.objective_ = self._score(X)
+        if self.step_losses_:  # a replay ends here
+            return
         self.labels_ = self.cluster()
         self.embedding_ = self.embedding(self.cluster_group)
 

@@ -109,7 +109,6 @@ def frechet_distance(network: nn.Module, real: np.ndarray, fake: np.ndarray) -> 
     """torchmetrics' Fréchet distance of the features of two sets of rows, (n, D) and (m, D)."""
     from torchmetrics.image.fid import FrechetInceptionDistance
     metric = FrechetInceptionDistance(feature=network, normalize=True, input_img_size=(1, 1, 1))
-    metric.set_dtype(torch.float64)
     for rows, kind in ((real, True), (fake, False)):
         for piece in torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)).split(500):
             metric.update(piece, real=kind)

@@ -76,7 +76,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
         log.warning("%s: starting this run over", error)
         checkpoint.rename(checkpoint.with_suffix(".damaged"))
         estimator = fit()
-    labels = estimator.predict(data.X)
+    labels = method.labels(estimator, data.X)
     deep = method.deep(estimator)
     measured = method.measure(estimator, data) if method.measure is not None else {}
     commit, dirty = git_state()
