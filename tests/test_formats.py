@@ -4,10 +4,12 @@ Fixtures are small, in the layout in which the sets are distributed. Where a cop
 (GENCLUST_DATA names a directory with it, or it is in the cache), it is compared with what is known of it.
 """
 
+import gzip
 import hashlib
 import io
 import os
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,9 @@ import numpy as np
 import pooch
 import pytest
 from PIL import Image
+from scipy import sparse
 
-from genclust.datasets import DATASETS, DataCorrupted, DataUnavailable, File, add, describe, formats, load
+from genclust.datasets import DATASETS, DataCorrupted, DataUnavailable, File, add, describe, formats, load, origins
 from genclust.datasets.sources import centre_and_divide
 
 OWN_DATA, OWN_CACHE = os.environ.get("GENCLUST_DATA"), os.environ.get("GENCLUST_CACHE") or pooch.os_cache("genclust")
@@ -224,6 +227,41 @@ def test_npz_damaged(damage):
         formats.read_npz([damage])
 
 
+LETTERS = np.array([  # x1 y1 x2 y2 length diagonal: two Ls and an E of one diagonal, two Cs of one, two Gs of one
+    [0, 0, 0, 9, 9, 15.0], [0, 0, 9, 0, 9, 15], [0, 9, 1, 9, 1, 15],
+    [0, 0, 0, 8, 8, 15], [0, 0, 8, 0, 8, 15], [0, 8, 1, 8, 1, 15],
+    [0, 0, 0, 9, 9, 15], [0, 0, 5, 0, 5, 15],
+    [7, 0, 2, 3, 6, 12], [2, 3, 2, 9, 6, 12],
+    [8, 0, 2, 4, 7, 12],
+    [8, 0, 2, 4, 7, 13], [8, 0, 9, 4, 4, 13], [9, 4, 6, 4, 3, 13],
+    [9, 0, 2, 4, 8, 13],
+])
+OF = np.array([7, 7, 7, 7, 7, 7, 3, 3, 1, 1, 1, 5, 5, 5, 5])
+
+
+def test_letters():
+    X, y = formats.read_letters([npz(x_raw=LETTERS, y=OF)])
+    assert X.shape == (7, 41) and y.tolist() == [7, 7, 3, 1, 1, 5, 5]
+    assert X[:, -1].tolist() == [15, 15, 15, 12, 12, 13, 13]
+    for row, (a, b) in zip(X, ((0, 3), (3, 6), (6, 8), (8, 10), (10, 11), (11, 14), (14, 15))):
+        assert np.array_equal(row[: 5 * (b - a)], LETTERS[a:b, :5].ravel()) and not row[5 * (b - a):-1].any()
+    with pytest.raises(DataCorrupted, match="9 segments"):
+        formats.read_letters([npz(x_raw=LETTERS[[0] + [1] * 8], y=OF[[0] + [1] * 8])])
+
+
+def test_artificial_characters_are_600_letters_a_class():
+    copy_of("artificial_characters")
+    letters = load("artificial_characters_instances", raw=True)
+    assert letters.X.shape == (6000, 41) and np.bincount(letters.y).tolist() == [600] * 10
+    segments = letters.X[:, :40].reshape(6000, 8, 5)
+    used = segments[:, :, 4] > 0  # lengths
+    assert used.sum() == 30_654 and (np.diff(used.astype(int)) <= 0).all()
+    counts = {letter: set(used.sum(axis=1)[letters.y == i].tolist()) for i, letter in enumerate(letters.class_names)}
+    assert counts == {"A": {5, 6, 7}, "C": {3, 4, 5}, "D": {4, 5, 6}, "E": {5}, "F": {4}, "G": {5, 6, 7}, "H": {5}, "L": {3},
+                      "P": {5, 6, 7}, "R": {6, 7, 8}}
+    assert load("artificial_characters_instances").digest != load("artificial_characters").digest
+
+
 def test_what_nobody_serves_is_asked_for(tmp_path):
     with pytest.raises(DataUnavailable, match=r"(?s)absent.*GENCLUST_DATA: not set\n"
                                               "To add.*genclust data add artificial_characters FILE.*artificial_characters.npz"):
@@ -302,3 +340,140 @@ def test_reuters_is_added_from_its_archive_and_read_once(monkeypatch):
     monkeypatch.setattr(formats, "parse_reuters", None)
     again = load("reuters21578")
     assert np.array_equal(data.X, again.X) and data.digest == again.digest
+
+
+# --- Human Activity Recognition -------------------------------------------------------------------
+
+HAR_TABLES = {  # numbers as in UCI's files: sixteen characters a cell, a space before each
+    "train/X_train.txt": b"  2.8858451e-001 -2.0294171e-002\n  2.7841883e-001 -1.6410568e-002\n",
+    "train/y_train.txt": b"5\n5\n",
+    "test/X_test.txt": b"  2.5717778e-001 -2.3285230e-002\n",
+    "test/y_test.txt": b"6\n",
+}
+
+
+def har(tables):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("UCI HAR Dataset/README.txt", b"of no concern")
+        for name, table in tables.items():
+            archive.writestr(f"UCI HAR Dataset/{name}", table)
+            archive.writestr(f"__MACOSX/UCI HAR Dataset/._{name}", b"of no concern")
+    return stream.getvalue()
+
+
+def test_har():
+    X, y = formats.read_har([har(HAR_TABLES)])
+    expected = np.array([[0.28858451, -0.020294171], [0.27841883, -0.016410568], [0.25717778, -0.02328523]], np.float32)
+    assert np.array_equal(X, expected) and X.dtype == np.float32 and y.tolist() == [4, 4, 5]
+
+
+@pytest.mark.parametrize("damage", [
+    b"", har(HAR_TABLES)[:-30], har({k: v for k, v in HAR_TABLES.items() if k != "test/y_test.txt"}),
+    har(HAR_TABLES | {"test/y_test.txt": b"7\n"}), har(HAR_TABLES | {"test/y_test.txt": b"0\n"}),
+    har(HAR_TABLES | {"train/y_train.txt": b"5\n"}), har(HAR_TABLES | {"train/y_train.txt": b"5 5\n5 5\n"}),
+    har(HAR_TABLES | {"test/X_test.txt": HAR_TABLES["test/X_test.txt"][:18]}), har(HAR_TABLES | {"test/X_test.txt": b"1 x\n"}),
+    har(HAR_TABLES | {"test/X_test.txt": b"1 nan\n"}),
+])
+def test_har_damaged(damage):
+    with pytest.raises(DataCorrupted):
+        formats.read_har([damage])
+
+
+def test_har_is_added_from_the_archive_within_ucis_archive(tmp_path, monkeypatch):
+    inner, outer = har(HAR_TABLES), io.BytesIO()
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.writestr("UCI HAR Dataset.zip", inner)
+        archive.writestr("UCI HAR Dataset.names", b"of no concern")
+    (tmp_path / "har.zip").write_bytes(outer.getvalue())
+    file = File("UCI HAR Dataset.zip", len(inner), hashlib.sha256(inner).hexdigest())
+    monkeypatch.setitem(DATASETS, "hhar", replace(describe("hhar"), files=(file,), n=3, d=2))
+    add("hhar", tmp_path / "har.zip")
+    assert load("hhar").y.tolist() == [4, 4, 5] and load("hhar").X.shape == (3, 2)
+
+
+# --- RCV1 -----------------------------------------------------------------------------------------
+
+TOPICS = ["C11", "CCAT", "E12", "ECAT", "GCAT", "M11", "MCAT"]  # roots among the others, in the order of the alphabet
+VECTORS = np.zeros((7, formats.RCV1_TERMS), np.float32)
+VECTORS[:, [3, 8, 47_235]] = [[0.6, 0.8, 0], [0, 0.1, 0], [0.5, 0, 0], [0, 0.2, 0.3], [0, 0, 0.4], [0.7, 0.7, 0.7], [0, 0, 0]]
+TARGET = np.array([[1, 1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0], [0, 1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1],
+                   [0, 0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0]], np.uint8)
+SINGLE = [0, 1, 3, 4, 5, 6]  # the third story has two roots
+
+
+@pytest.fixture
+def two_words(monkeypatch):
+    monkeypatch.setattr(formats, "N_WORDS", 2)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_matrix, sparse.csr_array])
+def test_rcv1_selection(layout, two_words):
+    X, y = formats.select_rcv1(layout(VECTORS.astype(float)), layout(TARGET), np.array(TOPICS, dtype=object))
+    assert sparse.issparse(X) and X.dtype == np.float32 and y.tolist() == [0, 1, 3, 2, 0, 1]
+    # Of the three terms, 8 is in four of the six stories, 47 235 in three and 3 in two.
+    assert np.allclose(X.toarray(), np.sqrt(2) * np.array(
+        [[1, 0], [1, 0], [0.2 / 0.13**0.5, 0.3 / 0.13**0.5], [0, 1], [0.5**0.5, 0.5**0.5], [0, 0]]), atol=1e-6)
+
+
+def test_rcv1_selection_needs_the_root_topics(two_words):
+    with pytest.raises(DataCorrupted, match="no topic GCAT, MCAT"):
+        formats.select_rcv1(sparse.csr_matrix(VECTORS), sparse.csr_matrix(TARGET[:, :4]), TOPICS[:4])
+
+
+def rcv1_files():
+    """The layout of the published files: the training part and four test parts, then topics by story."""
+    stories = np.array([2286, 2290, 26151, 26160, 300000, 500000, 810000])
+    parts = [(0, 2), (2, 3), (3, 4), (4, 6), (6, 7)]
+    vectors = ["".join(f"{stories[i]}  " + " ".join(f"{t + 1}:{VECTORS[i, t]:.17g}" for t in np.flatnonzero(VECTORS[i])) + "\n"
+                       for i in range(*part)) for part in parts]
+    topics = "".join(f"{TOPICS[t]} {stories[i]} 1\n" for i in range(7) for t in np.flatnonzero(TARGET[i]))
+    return [gzip.compress(text.encode()) for text in (*vectors, topics)]
+
+
+def test_rcv1_files(two_words):
+    X, y = formats.read_rcv1(rcv1_files())
+    expected, labels = formats.select_rcv1(VECTORS, TARGET, TOPICS)
+    assert np.allclose(X.toarray(), expected.toarray(), atol=1e-6) and y.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda files: [files[0][:-9], *files[1:]], lambda files: [b"text", *files[1:]], lambda files: [*files[:-1], files[-1][:-9]],
+    lambda files: [gzip.compress(b"2286 1:a\n"), *files[1:]], lambda files: [gzip.compress(b"2286 0:1\n"), *files[1:]],
+    lambda files: [*files[:-1], gzip.compress(b"CCAT 2286\n")], lambda files: [*files[:-1], gzip.compress(b"CCAT 17 1\n")],
+])
+def test_rcv1_files_damaged(damage, two_words):
+    with pytest.raises(DataCorrupted):
+        formats.read_rcv1(damage(rcv1_files()))
+
+
+def test_rcv1_is_sparse_and_its_part_is_dense(two_words, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "drawn", lambda n, n_samples, seed: np.array([1, 4]))
+    contents = rcv1_files()
+    files = tuple(replace(file, sha256=hashlib.sha256(data).hexdigest()) for file, data in zip(describe("rcv1").files, contents))
+    for name, n in (("rcv1", 6), ("rcv1_10k", 2)):
+        monkeypatch.setitem(DATASETS, name, replace(describe(name), files=files, n=n, d=2))
+    for file, data in zip(files, contents):
+        (tmp_path / file.name).write_bytes(data)
+    add("rcv1", tmp_path)
+    for _ in range(2):  # read, then kept
+        whole, part = load("rcv1"), load("rcv1_10k")
+        assert sparse.issparse(whole.X) and whole.X.dtype == np.float32 and whole.X.shape == (6, 2)
+        assert isinstance(part.X, np.ndarray) and np.array_equal(part.X, whole.X[[1, 4]].toarray())
+        assert part.y.tolist() == whole.y[[1, 4]].tolist() and part.digest != whole.digest
+        monkeypatch.setattr(formats, "select_rcv1", None)
+    drawn = load("rcv1", n_samples=3)
+    assert sparse.issparse(drawn.X) and drawn.X.shape == (3, 2) and drawn.y.shape == (3,)
+
+
+def test_files_with_addresses_of_their_own(tmp_path, monkeypatch):
+    asked = []
+
+    def get(address, path):
+        asked.append(address)
+        raise OSError("no network")
+
+    monkeypatch.setattr(origins, "_get", get)
+    with pytest.raises(DataUnavailable, match="the addresses of its files: no network\n"):
+        load("rcv1")
+    assert asked == [describe("rcv1").files[0].address]

@@ -230,7 +230,7 @@ def test_the_library_digest_covers_what_a_method_imports_and_nothing_else():
 
 def test_imports_are_followed_into_packages_and_out_of_them():
     names = {p.relative_to(p.parents[1]).as_posix() for p in imported_files("datasets")}
-    assert names == {"genclust/files.py", *(f"datasets/{n}.py" for n in ("__init__", "cache", "formats", "origins", "sources"))}
+    assert names == {"genclust/files.py", *(f"datasets/{n}.py" for n in ("__init__", "cache", "formats", "origins", "own", "sources"))}
 
 
 # -- claims --------------------------------------------------------------------------------------------

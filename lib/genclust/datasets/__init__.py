@@ -1,8 +1,9 @@
 """Data sets with a known identity: `load`, `fetch`, `add`, `verify`.
 
 `sources` describes every set, `formats` reads the files, `cache` keeps them and `origins` knows where else they may
-be; `own` keeps the user's own data. A file counts only if it has the SHA-256 stated in `sources`, whatever its origin, and it is hashed again at every
-load. Nothing that is downloaded is executed or unpickled.
+be; `own` keeps the user's own data. A file counts only if it has the SHA-256 stated in `sources`, whatever its
+origin. At every load it is hashed again, or, where reading it is slow, what was read of it. Nothing that is
+downloaded is executed or unpickled.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
 
 from . import own
 from .cache import (
-    DataUnavailable, Status, add_files, contents, digest_of, fetch, is_cached, is_present, kept, root_of, sha256, verify_files,
+    DataUnavailable, Status, add_files, contents, digest_of, fetch, is_cached, is_present, kept, root_of, sha256,
+    verify_files,
 )
-from .formats import DataCorrupted, parse_idx
+from .formats import DataCorrupted, drawn, parse_idx
 from .origins import logger, unpack
 from .sources import DATASETS, File, Package, Source, describe, names
 
@@ -32,9 +35,9 @@ __all__ = [
 class Dataset:
     """A data set in memory.
 
-    ``X`` is float32 of shape (n, d); images are flattened row by row, with the three colours of a pixel side by
-    side, and scaled to [0, 1]. ``y`` is int64 of shape (n,), an index into ``class_names``, or None if the user's own
-    data have no labels. ``image_shape`` is
+    ``X`` is float32 of shape (n, d), dense but for ``rcv1``, whose rows are a scipy CSR array; images are
+    flattened row by row, with the three colours of a pixel side by side, and scaled to [0, 1]. ``y`` is int64 of
+    shape (n,), an index into ``class_names``, or None if the user's own data have no labels. ``image_shape`` is
     (height, width) in pixels for grey images, (height, width, 3) for coloured ones, or None if the rows are not
     images. ``digest`` is a hexadecimal SHA-256 that identifies the rows: it follows from the digests of the files
     and from what is done to their content, or from the bytes of X and y if they were computed, and for a subset
@@ -42,7 +45,7 @@ class Dataset:
     """
 
     name: str
-    X: np.ndarray = field(repr=False)
+    X: np.ndarray | sparse.csr_array = field(repr=False)
     y: np.ndarray | None = field(repr=False)
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...] | None
@@ -86,8 +89,7 @@ def load(
         elif source.scale:
             X = source.scale(X)
     if n_samples is not None:
-        # RandomState, because its streams are the same in every version of NumPy.
-        rows = np.sort(np.random.RandomState([seed, 1]).permutation(source.n)[:n_samples])
+        rows = drawn(source.n, n_samples, seed)
         X, y, digest = X[rows], y if y is None else y[rows], sha256(digest.encode(), rows.astype("<i8").tobytes())
     # Pixels become floats after the draw: four times the memory, for no more rows than are wanted.
     X = X / np.float32(255) if X.dtype == np.uint8 else X.astype(np.float32, copy=False)
@@ -98,13 +100,14 @@ def _read(source: Source, cache: str | os.PathLike | None) -> tuple[np.ndarray, 
     root = root_of(source, cache)
     if not is_present(source, root):
         fetch(source.name, cache=cache)
-    given = contents(source, root)
-    X, y = kept(source, root, lambda: source.read(given)) if source.slow else source.read(given)
-    if len(X) < source.n or len(X) != len(y) or X.shape[1] != source.d or not 0 <= y.min() <= y.max() < source.n_classes:
+    X, y = kept(source, root) if source.slow else source.read(contents(source, root))
+    n = X.shape[0]
+    whole = DATASETS[source.part_of].n if source.part_of else source.n  # files that are shared may give more rows
+    if n not in (source.n, whole) or n != len(y) or X.shape[1] != source.d or not 0 <= y.min() <= y.max() < source.n_classes:
         raise DataCorrupted(f"{source.name} should have {source.n} rows of {source.d} features in {source.n_classes} classes, "
                             f"but its files gave {X.shape} and {len(y)} labels")
     digest = digest_of(source)
-    if len(X) > source.n:
+    if n > source.n:
         digest = sha256(digest.encode(), b"first %d" % source.n)
     return X[: source.n], y[: source.n], digest
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tarfile
 import tempfile
-import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,15 @@ from typing import Literal
 
 import numpy as np
 import pooch
+from scipy import sparse
 
 from ..files import acquire, clear_half_written, replacing
 from .formats import DataCorrupted
-from .origins import find, found_below, line, logger, origins, unpack_files
+from .origins import find, found_below, is_archive, line, logger, origins, unpack_files
 from .sources import DATASETS, Arrays, File, Source, describe
+
+
+CSR = ("data", "indices", "indptr")  # the arrays that make a sparse matrix
 
 
 class DataUnavailable(OSError):
@@ -127,7 +129,7 @@ def _given(source: Source, path: Path, scratch: Path) -> dict[File, Path]:
         return {file: p for file in source.files if (p := find(source, file, path))}
     if named := {f: path for f in source.files if path.name in (f.name, f"{f.name}.gz")}:
         return named
-    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+    if is_archive(path):
         inside = unpack_files(source, path, scratch)
         found = {}
         for file in source.files:
@@ -187,8 +189,8 @@ def digest_of(source: Source) -> str:
     return sha256(*(text.encode() for text in [*lines, source.recipe]))
 
 
-def kept(source: Source, root: Path, read: Callable[[], Arrays]) -> Arrays:
-    """What ``read`` gives, which is called only once: the arrays are kept beside the files they come from.
+def kept(source: Source, root: Path) -> Arrays:
+    """What a set's files give, which are read only once: the arrays are kept beside the files they come from.
 
     The name of what is kept holds the digest of the set and that of the content, so that neither the rows of an
     older recipe nor an altered file are ever taken. A cache that can't be written does no harm.
@@ -198,10 +200,15 @@ def kept(source: Source, root: Path, read: Callable[[], Arrays]) -> Arrays:
         data = path.read_bytes()
         if path.stem == prefix + sha256(data)[:32]:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return arrays["X"], arrays["y"]
-    X, y = read()
+                if "X" in arrays:
+                    return arrays["X"], arrays["y"]
+                return sparse.csr_array(tuple(arrays[part] for part in CSR), shape=arrays["shape"]), arrays["y"]
+    X, y = source.read(contents(source, root))
     stream = io.BytesIO()
-    np.savez(stream, X=X, y=y)
+    if sparse.issparse(X):
+        np.savez(stream, y=y, shape=X.shape, **{part: getattr(X, part) for part in CSR})
+    else:
+        np.savez(stream, y=y, X=X)
     try:
         with locked(root):
             for old in root.glob(f"{prefix}*.npz"):
@@ -236,8 +243,8 @@ def _checked(source: Source, file: File, path: Path, *, cached: bool = False) ->
         return data
     of = [s.name for s in DATASETS.values() for f in s.files if f.sha256 == found and s.folder != source.folder]
     raise DataCorrupted(
-        f"{path} is not the {file.name} of {source.name}: expected SHA-256 {file.sha256} "
-        f"({file.size} bytes), found {found} ({len(data)} bytes). "
+        f"{path} is not the {file.name} of {source.name}: expected SHA-256 {file.sha256}"
+        f"{f' ({file.size} bytes)' if file.size else ''}, found {found} ({len(data)} bytes). "
         + (f"It is a file of {of[0]}. " if of else "")
         + (f"To replace it, run `genclust data fetch {source.name}`." if cached
            else "Obtain the file anew.")

@@ -6,6 +6,7 @@ Unsigned bytes in X are pixels of 0 to 255. What is not as it was published rais
 
 from __future__ import annotations
 
+import gzip
 import html
 import io
 import lzma
@@ -19,10 +20,17 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 import numpy as np
+from scipy import sparse
 
 
 class DataCorrupted(ValueError):
     """A file is not the one that its set is made of."""
+
+
+def drawn(n: int, n_samples: int, seed: int) -> np.ndarray:
+    """``n_samples`` of the rows 0..n-1, in their order; with the same seed, a smaller draw is part of a larger one."""
+    # RandomState, because its streams are the same in every version of NumPy.
+    return np.sort(np.random.RandomState([seed, 1]).permutation(n)[:n_samples])
 
 
 # --- IDX ----------------------------------------------------------------------------------------
@@ -146,7 +154,7 @@ def read_keel(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
         raise DataCorrupted(f"not a table of finite numbers with a class in the last column: shape {table.shape}")
     X, y = table[:, :-1], table[:, -1]
     if (y != np.rint(y)).any() or y.min() < 1:
-        raise DataCorrupted(f"classes are whole numbers from 1, but the last column has {y[y != np.rint(y)][:1]}, from {y.min()}")
+        raise DataCorrupted(f"the last column holds classes, which are whole numbers from 1, but has {np.unique(y)[:9]}")
     return X, y.astype(np.int64) - 1
 
 
@@ -160,6 +168,108 @@ def read_npz(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     if X.ndim != 2 or y.shape != X.shape[:1] or X.dtype.kind != "f" or y.dtype.kind not in "iu":
         raise DataCorrupted(f"x_raw is {X.dtype} of {X.shape} and y is {y.dtype} of {y.shape}")
     return X, y
+
+
+CHARACTERS = tuple("ACDEFGHLPR")
+SEGMENTS = 8  # at most, in one letter
+
+
+def read_letters(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The same rows (x1, y1, x2, y2, length, diagonal), put together to letters: (letters, 5 * SEGMENTS + 1).
+
+    The segments of a letter follow each other. A letter begins where the class or the diagonal changes. Two letters in
+    a row may have both in common, so a letter also begins where a segment is like the first of its class: a C rises
+    from y = 0, the others from the origin, E and L along the y axis; a G follows the level stroke that ends each G.
+    """
+    X, y = read_npz(contents)
+    x1, y1, x2, y2, _, diagonal = X.T
+    changes = np.r_[True, (np.diff(y) != 0) | (np.diff(diagonal) != 0)]
+    of, rises = np.array(CHARACTERS)[y], (y1 == 0) & (y2 > 0)
+    alike = np.select([of == "G", of == "C", np.isin(of, ("E", "L"))],
+                      [np.r_[False, (y1 == y2)[:-1]], rises, rises & (x1 == 0) & (x2 == 0)], rises & (x1 == 0))
+    first = np.flatnonzero(changes | alike)
+    letter = np.cumsum(changes | alike) - 1
+    place = np.arange(len(X)) - first[letter]
+    if place.max() >= SEGMENTS:
+        raise DataCorrupted(f"a letter with {place.max() + 1} segments, where {SEGMENTS} are the most")
+    segments = np.zeros((len(first), SEGMENTS, 5))
+    segments[letter, place] = X[:, :5]
+    return np.column_stack([segments.reshape(len(first), -1), diagonal[first]]), y[first]
+
+
+# --- Human Activity Recognition -----------------------------------------------------------------
+
+HAR_CLASSES = ("walking", "walking upstairs", "walking downstairs", "sitting", "standing", "laying")
+
+
+def read_har(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """UCI's archive: ``X_train.txt`` and ``X_test.txt`` with a row a line, classes from 1 in ``y_train.txt``, ``y_test.txt``."""
+    parts = []
+    try:
+        with zipfile.ZipFile(io.BytesIO(contents[0])) as archive:
+            for part in ("train", "test"):
+                for what, kind in (("X", np.float32), ("y", np.int64)):
+                    with archive.open(f"UCI HAR Dataset/{part}/{what}_{part}.txt") as table:
+                        parts.append(np.loadtxt(table, dtype=kind, ndmin=2))
+        X, y = np.concatenate(parts[0::2]), np.concatenate(parts[1::2])
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError) as error:
+        raise DataCorrupted(f"not UCI's archive of Human Activity Recognition: {error}") from error
+    if y.shape != (len(X), 1) or not np.isfinite(X).all() or not 1 <= y.min() <= y.max() <= len(HAR_CLASSES):
+        raise DataCorrupted(f"{X.shape[0]} rows and {len(y)} classes, from {y.min()} to {y.max()}")
+    return X, y[:, 0] - 1
+
+
+# --- RCV1 ---------------------------------------------------------------------------------------
+
+RCV1_ROOTS = ("CCAT", "ECAT", "GCAT", "MCAT")
+RCV1_TERMS = 47_236
+
+
+def read_rcv1(contents: list[bytes]) -> tuple[sparse.csr_array, np.ndarray]:
+    """The compressed vectors (SVMlight, with the story's number in place of a label), then the stories' topics."""
+    from sklearn.datasets import load_svmlight_files
+
+    try:
+        vectors = load_svmlight_files([gzip.GzipFile(fileobj=io.BytesIO(data)) for data in contents[:-1]],
+                                      n_features=RCV1_TERMS, zero_based=False, dtype=np.float32)
+        topics = [line.split() for line in gzip.decompress(contents[-1]).splitlines()]  # TOPIC STORY 1
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataCorrupted(f"not the vectors and topics of RCV1: {error}") from error
+    stories = np.concatenate(vectors[1::2]).astype(np.int64)
+    row_of, names = {int(story): row for row, story in enumerate(stories)}, [name.encode() for name in RCV1_ROOTS]
+    target = np.zeros((len(stories), len(RCV1_ROOTS)), np.uint8)
+    for entry in topics:
+        if len(entry) != 3 or not entry[1].isdigit() or int(entry[1]) not in row_of:
+            raise DataCorrupted(f"{b' '.join(entry)!r} is not the topic of a story")
+        if entry[0] in names:
+            target[row_of[int(entry[1])], names.index(entry[0])] = 1
+    return select_rcv1(sparse.vstack(vectors[0::2], format="csr"), target, RCV1_ROOTS)
+
+
+def read_rcv1_10k(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Ten thousand of the rows that `read_rcv1` gives, dense; those that a draw of so many with seed 0 gives."""
+    X, y = read_rcv1(contents)
+    rows = drawn(X.shape[0], 10_000, seed=0)
+    return X[rows].toarray(), y[rows]
+
+
+def select_rcv1(X, target, target_names) -> tuple[sparse.csr_array, np.ndarray]:
+    """The rows with a single root topic, on the N_WORDS terms that are in most of these rows.
+
+    ``X`` (n, terms) and ``target`` (n, topics), 1 where a row has a topic, may be sparse, as in
+    `sklearn.datasets.fetch_rcv1`; ``target_names`` are the topics. Weights stay as published, but rows are scaled
+    to norm sqrt(N_WORDS). Raises DataCorrupted if a root is no topic.
+    """
+    if lacking := [root for root in RCV1_ROOTS if root not in list(target_names)]:
+        raise DataCorrupted(f"no topic {', '.join(lacking)} among {len(target_names)}")
+    roots = sparse.csr_array(target)[:, [list(target_names).index(root) for root in RCV1_ROOTS]].toarray() > 0
+    single = np.flatnonzero(roots.sum(axis=1) == 1)
+    X = sparse.csr_array(X)[single]
+    in_rows = np.bincount(X.indices[X.data != 0], minlength=X.shape[1])
+    X = X[:, np.sort(np.argsort(-in_rows, kind="stable")[:N_WORDS])].astype(np.float32)
+    norm = np.sqrt(X.multiply(X).sum(axis=1))
+    X.data *= np.repeat(np.sqrt(np.float32(N_WORDS)) / np.where(norm > 0, norm, 1), np.diff(X.indptr)).astype(np.float32)
+    return X, roots[single].argmax(axis=1)
 
 
 # --- Reuters ------------------------------------------------------------------------------------

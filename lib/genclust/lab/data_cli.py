@@ -62,11 +62,22 @@ def list_sets() -> None:
 
 @app.command()
 def fetch(name: Annotated[str, typer.Argument(help="A data set, or 'all'.")]) -> None:
-    """Bring a data set into the cache."""
+    """Bring a data set into the cache, or all that can be had."""
+    failed = False
     with _progress_and_errors():
         for each in datasets.names() if name == "all" else [name]:
-            root = datasets.fetch(each)
-            typer.echo(f"{each}: {root if datasets.describe(each).files else 'built in'}")
+            try:
+                root = datasets.fetch(each)
+            except datasets.DataUnavailable as error:
+                if name != "all":
+                    raise
+                offered = datasets.describe(each).is_offered
+                failed |= offered
+                typer.echo(f"error: {error}" if offered else f"{each}: to be added by hand", err=True)
+            else:
+                typer.echo(f"{each}: {root if datasets.describe(each).files else 'built in'}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -177,7 +177,7 @@ def datasets_table() -> str:
                   f"| rows, features, classes | {source.n}, {source.d}, {source.n_classes} |",
                   f"| home | {f'<{source.homepage}>' if source.homepage else 'computed here'} |",
                   f"| licence | {source.licence} |", f"| cite | {{cite}}`{source.citation}` |"]
-        lines += [f"| `{f.name}`, {f.size} bytes | SHA-256 `{f.sha256}` |" for f in source.files]
+        lines += [f"| `{f.name}`{f', {f.size} bytes' if f.size else ''} | SHA-256 `{f.sha256}` |" for f in source.files]
         if source.recipe:
             lines.append(f"| rows | {source.recipe} |")
         if not source.files:

@@ -68,6 +68,21 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
     return fig
 
 
+def bands(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], levels: Mapping[str, float],
+          title: str = "") -> plt.Figure:
+    """For each name the mean over its runs, all at the same epochs, in a band from the lowest to the highest."""
+    means = {}
+    for name, runs in series.items():
+        values = np.array([y for _, y in runs])
+        means[f"{name} ({len(runs)} run{'s' if len(runs) > 1 else ''})"] = runs[0][0], values.mean(0), values.min(0), values.max(0)
+    fig = curves({name: [(x, mean)] for name, (x, mean, _, _) in means.items()}, levels)
+    ax = fig.axes[0]
+    for (x, _, low, high), colour in zip(means.values(), sns.color_palette("deep", len(means))):
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    ax.set_title(title)
+    return fig
+
+
 def objectives(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str = "ELBO (nats a row)",
                ylabel: str = "accuracy (%)") -> plt.Figure:
     """For each name its runs as points: objective against score."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from ...datasets import Dataset
 from ...metrics import accuracy
@@ -132,10 +133,10 @@ def _experiment(dataset: str, about: str, network: dict[str, Any], methods: dict
     return Experiment("ot-clustering", dataset, about, given, profiles, grid)
 
 
-EXPERIMENTS = {f"ot-clustering/{d}": _experiment(d, "Table 1 and Figure 1", _MNIST)
-               for d in ("mnist_train", "mnist", "fashion_mnist")}
-EXPERIMENTS |= {f"ot-clustering/{d}": _experiment(d, "Table 1 and Figure 1", _CIFAR, n_samples=2000)
-                for d in ("cifar10_train", "cifar10_jpeg_train")}
+GREY, COLOUR = ("mnist_train", "mnist", "fashion_mnist"), ("cifar10_train", "cifar10_jpeg_train")
+DATASETS = (*GREY, *COLOUR)
+EXPERIMENTS = {f"ot-clustering/{d}": _experiment(d, "Table 1 and Figure 1", _MNIST) for d in GREY}
+EXPERIMENTS |= {f"ot-clustering/{d}": _experiment(d, "Table 1 and Figure 1", _CIFAR, n_samples=2000) for d in COLOUR}
 EXPERIMENTS |= {
     "ot-clustering/weight": _experiment(
         "mnist_train", "the weight of the transport term, which the paper does not give, and epsilon", _MNIST,
@@ -148,16 +149,16 @@ EXPERIMENTS |= {
         {"ot-early": dict(clustering_weight=WEIGHT, epochs=50)}, grid=tuple(dict(sinkhorn_iterations=i) for i in (None, 1, 5, 20))),
 }
 
-_UNEQUAL: dict[str, Any] = dict(n_clusters=2, hidden=[500, 250], epsilon=0.01, clustering_weight=WEIGHT, epochs=50, pretrain_epochs=20)
+_SMALL: dict[str, Any] = dict(n_clusters=2, hidden=[500, 250], epsilon=0.01, clustering_weight=WEIGHT, epochs=50, pretrain_epochs=20)
 _W = dict(cluster_weights=[0.2, 0.8])
-_PAIRS: dict[str, dict[str, Any]] = {
+UNEQUAL: dict[str, dict[str, Any]] = {
     "ot-equal": {}, "ot-kmeans-order": _W, "ot-one-shot": _W | dict(order=[0, 1]), "ot-swapped": _W | dict(order=[1, 0]),
     "ot-penalised": _W | dict(size_penalty=1.0), "soft-unequal": dict(size_penalty=0),
 }
 EXPERIMENTS["ot-clustering/imbalanced"] = Experiment(
-    "ot-clustering", IMBALANCED, "section 4: 20 % ones, 80 % twos", {m: _UNEQUAL | p for m, p in _PAIRS.items()},
-    {"quick": dict.fromkeys(_PAIRS, dict(epochs=10, pretrain_epochs=5)),
-     "smoke": {"n_samples": 1000} | dict.fromkeys(_PAIRS, dict(hidden=[64, 32], epochs=2, pretrain_epochs=2, n_init=1))})
+    "ot-clustering", IMBALANCED, "section 4: 20 % ones, 80 % twos", {m: _SMALL | p for m, p in UNEQUAL.items()},
+    {"quick": dict.fromkeys(UNEQUAL, dict(epochs=10, pretrain_epochs=5)),
+     "smoke": {"n_samples": 1000} | dict.fromkeys(UNEQUAL, dict(hidden=[64, 32], epochs=2, pretrain_epochs=2, n_init=1))})
 
 # --- Comparisons --------------------------------------------------------------------------------
 
@@ -263,7 +264,7 @@ COMPARISONS = (order_of_kmeans, swapped_centers, ot_p_not_over_soft_kmeans_p, pr
 # --- Checks: Propositions 1 and 2 ----------------------------------------------------------------
 
 
-def _example():
+def example():
     """Random codes (60, 2) and centres (5, 2), weights of the centres, and the cost between them."""
     import torch
 
@@ -285,10 +286,10 @@ def _exact(C, w):
     return plan
 
 
-def _distance(small: bool):
-    """L1 distance of the plan from its limit, and the difference of the costs, at ever more extreme epsilon."""
+def distances_from_limit(small: bool) -> list[tuple[int, float, float]]:
+    """Powers of ten of ever more extreme epsilon, L1 distance of the plan from its limit, difference of the costs."""
     from ...ot import transport
-    C, w = _example()
+    C, w = example()
     limit = _exact(C, w) if small else (w / 60).expand(60, 5)
     found = []
     for power in (-1, -2, -3, -4) if small else (1, 2, 3, 4):
@@ -298,7 +299,7 @@ def _distance(small: bool):
 
 
 def _limit(small: bool, which: int, what: str) -> tuple[bool, str]:
-    found = _distance(small)
+    found = distances_from_limit(small)
     values = [row[which] for row in found]
     return values[-1] < 1e-3 and values == sorted(values, reverse=True), (
         f"{what} " + ", ".join(f"{row[which]:.1e} at epsilon 1e{row[0]}" for row in found))
@@ -328,7 +329,7 @@ def one_constraint_is_soft_kmeans() -> tuple[bool, str]:
     """Proposition 2: the plan without the column constraint, found by gradient descent alone, is the softmax."""
     import torch
     from scipy.optimize import minimize
-    C, _ = _example()
+    C, _ = example()
     eps = 0.5
 
     def objective(given):
@@ -345,7 +346,7 @@ def one_constraint_is_soft_kmeans() -> tuple[bool, str]:
 def value_is_that_of_dkm() -> tuple[bool, str]:
     """Proposition 2: n times the transport cost of that plan is the loss of deep k-means at inverse temperature 1/eps."""
     from ...ot import transport
-    C, _ = _example()
+    C, _ = example()
     ours = len(C) * float((transport(C, 0.5, size_penalty=0).plan * C).sum())
     theirs = float(((-C / 0.5).softmax(1) * C).sum())
     return abs(ours - theirs) < 1e-9 * theirs, f"{ours:.6f} and {theirs:.6f}"
@@ -353,7 +354,7 @@ def value_is_that_of_dkm() -> tuple[bool, str]:
 
 def without_sizes_it_is_kmeans() -> tuple[bool, str]:
     """Section 2: the linear program with the row constraint alone has the k-means objective as its optimum."""
-    C, _ = _example()
+    C, _ = example()
     found = _linear_program(C, None)
     objective = float(C.amin(1).mean())
     return abs(found.fun - objective) < 1e-9, f"{found.fun:.6f} and {objective:.6f}"
@@ -361,7 +362,7 @@ def without_sizes_it_is_kmeans() -> tuple[bool, str]:
 
 def relaxation_is_exact() -> tuple[bool, str]:
     """Section 2: with whole n w_k the linear program's optimal plan has no entries but 0 and 1/n."""
-    C, w = _example()
+    C, w = example()
     entries = 60 * _linear_program(C, w).x
     distance = float(np.abs(entries - entries.round()).max())
     return distance < 1e-6, f"the entry furthest from a multiple of 1/n is {distance:.1e} / n away"
@@ -379,7 +380,7 @@ def _linear_program(C, w):
 def sinkhorn_meets_both_marginals() -> tuple[bool, str]:
     """Section 2: Algorithm 1 ends at a plan whose rows sum to 1/n and whose columns sum to w."""
     from ...ot import unrolled_sinkhorn
-    C, w = _example()
+    C, w = example()
     plan, _ = unrolled_sinkhorn(C, 0.1, 3000, b=w)
     errors = float((plan.sum(1) - 1 / 60).abs().sum()), float((plan.sum(0) - w).abs().sum())
     return max(errors) < 1e-6, f"L1 errors of rows and columns: {errors[0]:.1e}, {errors[1]:.1e}"
@@ -400,7 +401,7 @@ def loss_is_differentiable() -> tuple[bool, str]:
 def sinkhorn_iterations_by_epsilon() -> list[tuple[float, int, float]]:
     """Epsilon, the iterations of Algorithm 1 to a marginal error of 1e-6, and the cost of the plan above the exact one's."""
     from ...ot import transport
-    C, w = _example()
+    C, w = example()
     exact = float((_exact(C, w) * C).sum())
     solved = [(e, transport(C, e, b=w, method="sinkhorn")) for e in (1.0, 0.3, 0.1, 0.03)]
     return [(e, t.n_iter, float((t.plan * C).sum()) / exact - 1) for e, t in solved]
@@ -424,6 +425,10 @@ class Parameters(ChapterParameters):
     """What ``notebooks/04_ot_clustering`` can be run with."""
 
     paper = "ot-clustering"
+
+    dataset: Literal[DATASETS] = Field("mnist_train", description="the data set of the live runs")
+    epsilon: float | None = Field(None, gt=0, description="weight of the entropy in the live runs")
+    clustering_weight: float | None = Field(None, ge=0, description="weight of the transport term in the live runs")
 
 
 CHAPTER = Chapter("04_ot_clustering", Parameters)
