@@ -56,18 +56,13 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import normalized_mutual_info_score
 
 from genclust.datasets import load
-from genclust.lab import plots
+from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
-from genclust.lab.claims import answer, read_ledger
-from genclust.lab.experiments import recompute
-from genclust.lab.files import project_root
-from genclust.lab.pages import cost_text, ledger_table, value_text
+from genclust.lab.pages import value_text
 from genclust.lab.papers import EXPERIMENTS, METHODS
-from genclust.lab.records import RecordStore
 
 plots.style()
-book = RecordStore(project_root() / "book" / "records")
-claims = {c.id: c for c in read_ledger(project_root() / "book" / "claims" / "hrwae_gan.yml").claims}
+book, claims = tables.opened("hrwae-gan")
 
 
 def recorded(experiment, method):
@@ -92,7 +87,7 @@ assert n_cells(32) == len(net.encoder) == 4
 [tuple(z.shape[1:]) for z in found.fake]
 
 # %% [markdown]
-# **The adversary** (eqs. 3 and 4). A discriminator $D$ scores draws of the prior $z$ and of the posterior $\hat z$ in
+# **The adversary** (eqs. 3 and 4, {cite}`jolicoeur2019`). A discriminator $D$ scores draws of the prior $z$ and of the posterior $\hat z$ in
 # pairs, and with $f$ the logistic function
 #
 # $$
@@ -134,7 +129,7 @@ assert torch.allclose(intermediate_loss(found.maps), (1 - cosine).mean(), atol=1
 
 # %% [markdown]
 # **The clustering box** (section 3.2): UMAP {cite}`mcinnes2018` with $\min(\lfloor n / 300 \rfloor, 100)$ neighbours
-# (eq. 8), then HDBSCAN, or a mixture of Gaussians that labels every point. Images of 28 x 28 are padded with zeros to
+# (eq. 8), then HDBSCAN {cite}`campello2015`, or a mixture of Gaussians that labels every point. Images of 28 x 28 are padded with zeros to
 # 32 x 32.
 #
 # ## Live
@@ -228,8 +223,7 @@ def table_rows(name, prefix, rs, group):
             title = f"{column.replace('-', ' ')} ({suffix})"
             row[0][title] = value_text(claim.value, "percent") + (f" ± {claim.spread:g}" if claim.spread else "")
             values = [100 * r.metrics[f"g{group}_{metric}"] for r in (rs if suffix == "avg" else [best] if best else [])]
-            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-            row[1][title] = f"{np.mean(values):.2f} %{spread}" if values else "not recorded"
+            row[1][title] = tables.spread(values) or "not recorded"
     row[0]["clusters (best)"] = f"{claims[f'{prefix}/clusters'].value:g}"
     row[1]["clusters (best)"] = f"{best.metrics[f'g{group}_n_clusters']:g}" if best else ""
     return row
@@ -244,17 +238,14 @@ plots.table([row for (name, prefix), (rs, group) in zip(list(PREFIXES.items())[:
 
 # %% tags=["hide-input"]
 everything = {(e, m): recorded(e.removeprefix("hrwae-gan/"), m) for e, x in EXPERIMENTS.items() if x.paper == "hrwae-gan" for m in x.methods}
-tables = [r for (e, _), rs in everything.items() if not e.endswith("ablations") for r in rs]
+paper_scale = [r for (e, _), rs in everything.items() if not e.endswith("ablations") for r in rs]
+tables.runs(paper_scale)
 
-
-def box_seconds(r):
-    """Seconds of UMAP and of HDBSCAN on group 0."""
-    return " + ".join(f"{r.metrics.get(f'seconds group 0 {what}', float('nan')):.0f}" for what in ("umap", "hdbscan"))
-
-
-plots.table([{"run": f"{r.spec.dataset}, {METHODS[r.spec.method].title}, seed {r.spec.seed}", "again": recompute(r.spec),
-              "cost": cost_text(r.provenance.wall_seconds, r.provenance.peak_memory_mb, r.provenance.threads, r.provenance.processor),
-              "UMAP + HDBSCAN (s)": box_seconds(r)} for r in tables])
+# %% tags=["hide-input"]
+for what in ("umap", "hdbscan"):
+    seconds = [r.metrics[f"seconds group 0 {what}"] for r in paper_scale if f"seconds group 0 {what}" in r.metrics]
+    if seconds:
+        display(Markdown(f"{what.upper()} of all rows, once: {tables.spread(seconds, 0)} seconds over {len(seconds)} runs."))
 
 # %% tags=["hide-input"]
 for (e, m), rs in everything.items():
@@ -328,7 +319,7 @@ plots.image_rows(rows, originals.image_shape, "reconstructions, and their mean e
 # %% [markdown]
 # ## Figure 5: images drawn from the priors
 #
-# The Fréchet distance is the mean over runs, with torchvision's Inception where its weights are at hand
+# The Fréchet distance {cite}`heusel2017` is the mean over runs, with torchvision's Inception where its weights are at hand
 # (`fid_inception`) and, under its own name, by a small classifier that we train on the data set *with its labels*
 # (`fid_classifier`): a measuring device that no model sees. The two scales have nothing to do with each other.
 # Sharpness is the variance of the Laplacian, which falls with blur.
@@ -342,7 +333,7 @@ for n, rs in shown.items():
     row = {"L": n, "runs": len(rs)}
     for what in ("fid_inception", "fid_classifier", "sharpness", "reconstruction"):
         values = [r.metrics[what] for r in rs if what in r.metrics]
-        row[what] = f"{np.mean(values):.4g}" + (f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else "") if values else "not measured"
+        row[what] = tables.spread(values, 4 if what == "sharpness" else 2) or "not measured"
     quality.append(row)
 plots.table(quality)
 
@@ -391,8 +382,7 @@ plots.table(rows) if rows else Markdown("Needs two recorded runs.")
 # reason why they are open, are in the [ledger](../book/ledger.md).
 
 # %% tags=["hide-input"]
-answered = [a for a in (answer(c, book) for c in claims.values()) if a.records or (a.claim.computed and a.reason)]
-display(Markdown(ledger_table(answered)))
+tables.verdicts(claims, book)
 
 # %% [markdown]
 # ## What the paper leaves out
@@ -414,9 +404,4 @@ display(Markdown(ledger_table(answered)))
 # ## Provenance
 
 # %% tags=["hide-input"]
-plots.table([{
-    "id": r.spec.id, "run": f"{r.spec.dataset}, {METHODS[r.spec.method].title}, {r.spec.profile}, seed {r.spec.seed}",
-    "commit": r.provenance.git_commit[:8] + ("+" if r.provenance.git_dirty else ""), "library": r.provenance.library[:8],
-    "data": r.provenance.data[:8], "precision": r.provenance.precision, "torch": r.provenance.torch,
-    "minutes": f"{r.provenance.wall_seconds / 60:.1f}", "peak memory (MB)": round(r.provenance.peak_memory_mb),
-} for found in [*everything.values(), list(runs.values())] for r in found])
+tables.provenance(r for found in [*everything.values(), list(runs.values())] for r in found)

@@ -88,7 +88,7 @@ def relativistic(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Losses of discriminator and generator from paired scores (n,), (n,): equations 3 and 4 of HRWAE-GAN.
 
     Each is the mean of -log sigmoid of a difference: how much more real the real one looks, or the fake one
-    (Jolicoeur-Martineau, 2018). Both depend on both scores.
+    (Jolicoeur-Martineau, 2019). Both depend on both scores.
     """
     return F.softplus(fake - real).mean(), F.softplus(real - fake).mean()
 
