@@ -391,14 +391,14 @@ tables.verdicts(claims, book)
 #   $\kappa$ and $\beta$, and which of the last two belongs to which term (eq. 9 and section 3.3.3 differ). Ours were chosen by
 #   the loss and by the drift on 10 000 rows, without labels.
 # - **Epochs**: ours end where a cosine brings the learning rate to nothing.
-# - **The discriminators' rate** is three times the encoder's, and Adam keeps no memory of past directions. With the usual
+# - **The discriminators' rate** is three times the encoder's, and Adam keeps no memory of past directions ($\beta_1 = 0$). With the usual
 #   settings the players chased each other and the codes stayed one to two deviations off their prior.
 # - **Batch normalisation in a discriminator** sees real and fake codes as one batch. Apart, it would hide the very
 #   difference that is to be found.
 # - **What NVAE does** and the text leaves open we took from there {cite}`vahdat2020`: the posterior relative to its prior,
 #   bounded means and deviations, samplers and combiners, and the weight's slow start.
 # - **The number of UMAP's dimensions** (10 here), HDBSCAN's smallest cluster (1 % of the rows), how often it looks for
-#   noise (twice), and which group Table 2 is about.
+#   noise (once, after two thirds of the epochs), and which group Table 2 is about.
 # - **The split**: all rows are used here, as everywhere in this book.
 #
 # ## Provenance

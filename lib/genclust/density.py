@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 DIVISOR, MOST_NEIGHBOURS = 300, 100  # equation 8
 FEWEST_NEIGHBOURS = 15  # UMAP's own default, for data sets so small that equation 8 has fewer
-DIMENSIONS = 10
+DIMENSIONS, EPOCHS = 10, 200  # UMAP's default is 200 for more than 10 000 rows, 500 for fewer
 MIN_SAMPLES = 10
 
 
@@ -33,7 +33,7 @@ def umap(codes: np.ndarray, neighbours: int, random_state: int):
     threads = torch.get_num_threads()
     try:
         return UMAP(n_neighbors=neighbours, n_components=min(DIMENSIONS, d), min_dist=0.0, random_state=random_state,
-                    n_jobs=1, init="spectral" if n > 50 else "pca").fit(codes)
+                    n_jobs=1, n_epochs=EPOCHS, init="spectral" if n > 50 else "pca").fit(codes)
     finally:  # numba sets OpenMP's number of threads, which is torch's too
         torch.set_num_threads(threads)
 

@@ -184,8 +184,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
     def __init__(self, n_groups=2, *, latent_channels=4, width=16, extra_layers=0, discriminator_width=128,
                  image_shape=None, likelihood="auto", regulariser="relativistic", adversarial_weight=20.0,
-                 group_decay=0.5, intermediate_weight=10.0, noise_weight=0.5, epochs=20, attention_rounds=2,
-                 attention_epochs=5, warm_up=0.3, batch_size=128, learning_rate=3e-4, clustering="hdbscan",
+                 group_decay=0.5, intermediate_weight=10.0, noise_weight=0.5, epochs=20, attention_rounds=1,
+                 attention_epochs=10, warm_up=0.3, batch_size=128, learning_rate=3e-4, clustering="hdbscan",
                  cluster_group=0, n_clusters=10, n_neighbors=None, min_cluster_size=None, n_restarts=1,
                  random_state=None, device="auto", precision="auto", verbose=0):
         self.n_groups = n_groups
