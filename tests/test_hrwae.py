@@ -61,7 +61,7 @@ def no_umap(monkeypatch):
     monkeypatch.setattr(density, "umap", lambda codes, neighbours, seed: Plain(codes))
 
 
-def all_noise(points, size):
+def all_noise(points, *settings):
     return SimpleNamespace(labels_=np.full(len(points), -1))
 
 
@@ -442,7 +442,7 @@ def test_bad_input_is_refused_before_any_work(changes, n_features, words):
 @pytest.mark.parametrize("name, value", [
     ("n_groups", 0), ("latent_channels", 0), ("width", 0), ("extra_layers", -1), ("regulariser", "wgan"),
     ("adversarial_weight", -1), ("group_decay", 0), ("noise_weight", -0.1), ("epochs", -1), ("warm_up", 2),
-    ("clustering", "kmeans"), ("cluster_group", -1), ("n_neighbors", 1), ("min_cluster_size", 1), ("image_shape", 28),
+    ("clustering", "kmeans"), ("cluster_selection", "root"), ("cluster_group", -1), ("n_neighbors", 1), ("min_cluster_size", 1), ("image_shape", 28),
 ])
 def test_bad_parameter_is_named(name, value):
     with pytest.raises(InvalidParameterError, match=f"'{name}' parameter of HRWAEGAN"):

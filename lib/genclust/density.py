@@ -9,7 +9,6 @@ from sklearn.neighbors import NearestNeighbors
 DIVISOR, MOST_NEIGHBOURS = 300, 100  # equation 8
 FEWEST_NEIGHBOURS = 15  # UMAP's own default, for data sets so small that equation 8 has fewer
 DIMENSIONS, EPOCHS = 10, 200  # UMAP's default is 200 for more than 10 000 rows, 500 for fewer
-MIN_SAMPLES = 10
 
 
 def n_neighbors(n_samples: int) -> int:
@@ -38,15 +37,19 @@ def umap(codes: np.ndarray, neighbours: int, random_state: int):
         torch.set_num_threads(threads)
 
 
-def hdbscan(points: np.ndarray, min_cluster_size: int):
-    """A fitted HDBSCAN of points (n, d); its ``labels_`` are (n,) with -1 for noise, from 0 by size of cluster."""
+def hdbscan(points: np.ndarray, min_cluster_size: int, min_samples: int, selection: str = "leaf"):
+    """A fitted HDBSCAN of points (n, d); its ``labels_`` are (n,), -1 for noise.
+
+    ``min_samples`` is the number of neighbours that a density is judged by. ``selection`` is ``"leaf"``, the finest
+    clusters of the hierarchy, or ``"eom"``, the most persistent ones.
+    """
     try:
         from hdbscan import HDBSCAN
     except ImportError:
         raise ImportError("this clustering needs hdbscan: pip install 'genclust[umap]'") from None
-    size = max(2, min(min_cluster_size, len(points)))
-    return HDBSCAN(min_cluster_size=size, min_samples=min(MIN_SAMPLES, len(points) - 1), core_dist_n_jobs=1,
-                   prediction_data=True).fit(np.asarray(points, dtype=np.float64))
+    n = len(points)
+    return HDBSCAN(min_cluster_size=max(2, min(min_cluster_size, n)), min_samples=min(min_samples, n - 1), core_dist_n_jobs=1,
+                   cluster_selection_method=selection, prediction_data=True).fit(np.asarray(points, dtype=np.float64))
 
 
 def nearest_cluster(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
