@@ -10,12 +10,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from genclust import Autoencoder, VaDE
+from genclust import Autoencoder, DeepKMeans, VaDE
 from genclust.metrics import accuracy
 
 TINY = dict(hidden=(16,), latent_dim=2, layer_epochs=1, pretrain_epochs=1, batch_size=64, random_state=0,
             device="cpu", precision="float32")
-ESTIMATORS = {"VaDE": VaDE(2, epochs=2, n_init=1, **TINY), "Autoencoder": Autoencoder(**TINY)}
+ESTIMATORS = {"VaDE": VaDE(2, epochs=2, n_init=1, **TINY), "Autoencoder": Autoencoder(**TINY),
+              "DeepKMeans": DeepKMeans(2, epochs=2, n_init=1, **{k: v for k, v in TINY.items() if k != "layer_epochs"})}
 RAW, BLOB_OF = make_blobs(150, centers=10 * np.eye(3, 5), random_state=0)
 
 
@@ -65,7 +66,7 @@ def test_wrong_number_of_features_is_refused(estimator):
 
 
 def test_kinds():
-    assert is_clusterer(ESTIMATORS["VaDE"]) and not is_clusterer(ESTIMATORS["Autoencoder"])
+    assert is_clusterer(ESTIMATORS["VaDE"]) and is_clusterer(ESTIMATORS["DeepKMeans"]) and not is_clusterer(ESTIMATORS["Autoencoder"])
 
 
 def test_pipeline_of_scaler_and_vade():

@@ -7,8 +7,8 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOME = {"VaDE": "vade", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
-         "TrainableMixture": "mixture", "HRWAEGAN": "hrwae"}
+_HOME = {"VaDE": "vade", "DeepKMeans": "deep_kmeans", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
+         "TrainableMixture": "mixture", "transport": "ot", "HRWAEGAN": "hrwae"}
 __all__ = [*_HOME, "__version__"]
 
 
