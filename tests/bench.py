@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 from genclust import VaDE, WAMiC, WAMiCSelection
-from genclust.adversarial import clip_weights
-from genclust.base import Trainer, resolve_device, resolve_precision
+from genclust.adversarial import clip_weights, relativistic
+from genclust.base import MixedAdam, Trainer, resolve_device, resolve_precision
 from genclust.datasets import load
+from genclust.hrwae import HRWAENetwork, intermediate_loss, player_losses
 from genclust.lab.records import RecordStore
 from genclust.lab.schedule import run_all
 from genclust.lab.specs import Spec
@@ -168,6 +169,52 @@ def gan_iterations(n_features: int, hidden: int, K: int = 10, batch: int = 50, n
     return statistics.median(times["batched"][5:]), statistics.median(times["loop"][5:])
 
 
+def hrwae_rates(X, rows: int = 128, rounds: int = 9) -> dict[str, float]:
+    """Images a second of a training step of HRWAE-GAN, L = 2: plain eager float32 PyTorch first, then with one more of
+    what the library does at a time. The variants take turns, so that what else the machine does hits all alike."""
+    variants = ("plain", "patches", "channels last", "fused", "bfloat16", "compiled")
+    images = torch.from_numpy(X[:rows])
+    steps = {name: _hrwae_step(images, variants[: i + 1]) for i, name in enumerate(variants)}
+    times = {name: [] for name in variants}
+    for _ in range(rounds + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    return {name: rows / statistics.median(found[2:]) for name, found in times.items()}
+
+
+def _hrwae_step(x, have):
+    """One training step with the given accelerations."""
+    low = torch.bfloat16 if "bfloat16" in have else torch.float32
+    net = HRWAENetwork((28, 28, 1), "bernoulli", 2, 4, 16, 0, 128, torch.Generator().manual_seed(0))
+    if "patches" not in have:
+        net.autoencoder.encoder[0][0].__class__ = torch.nn.Conv2d
+        net.autoencoder.output.__class__ = torch.nn.ConvTranspose2d
+    layers = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+    if "fused" in have:
+        optimizer = MixedAdam(net.parameters(), {m.weight for m in net.modules() if isinstance(m, layers)}, low, 1e-8)
+        optimizer.lower(1e-4)
+    else:
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    autoencoder = torch.compile(net.autoencoder) if "compiled" in have else net.autoencoder
+
+    def step():
+        with torch.autocast("cpu", low, enabled=low != torch.float32):
+            images = net.images(x) if "channels last" in have else net.images(x).contiguous(memory_format=torch.contiguous_format)
+            found = autoencoder(images, torch.randn_like)
+            if "fused" in have:
+                error = net.reconstruction(found.output, x)
+            else:
+                error = torch.nn.functional.binary_cross_entropy_with_logits(net.rows(found.output), x, reduction="none").sum(1)
+            l_d, l_g = player_losses(found, net.discriminators, relativistic, [1.0, 0.5])
+            loss = error.mean() + 20 * l_g + 10 * intermediate_loss(found.maps) + l_d
+        loss.backward()
+        optimizer.step()
+        net.zero_grad()
+    return step
+
+
 def many_records(folder: Path) -> RecordStore:
     """5000 records of a realistic size (150 epochs) in a store of its own."""
     source = next(r for r in RecordStore(ROOT / "book" / "records").all() if len(r.history) > 150)
@@ -215,6 +262,8 @@ def main() -> None:
     together, alone = replica_rates()
     gans = {"tabular": gan_iterations(19, 64), "embedded": gan_iterations(10, 32)}
     share = network_flops(len(X)) / training / rate
+    images = hrwae_rates(X)
+    used = "bfloat16" if dtype == torch.bfloat16 else "fused"  # what a fit uses here
     with tempfile.TemporaryDirectory() as scratch:
         store = many_records(Path(scratch) / "records")
         start = time.perf_counter()
@@ -231,6 +280,9 @@ def main() -> None:
         ("30 replicas of WAMiC, three moons", f"{together:.0f} iterations/s", f"one after another {alone:.0f}: {together / alone:.2f} times as fast (goal 5)"),
         *((f"GANMM's GANs, K = 10, {name}", f"{1e3 * batched:.1f} ms", f"in a loop {1e3 * loop:.1f} ms: {loop / batched:.1f} times as fast (goal 3)")
           for name, (batched, loop) in gans.items()),
+        ("HRWAE-GAN step, L = 2, batch 128", f"{images[used]:.0f} images/s", f"plain eager float32 {images['plain']:.0f}: "
+         f"{images[used] / images['plain']:.2f} times as fast (goal 1.5); each more: "
+         + ", ".join(f"{name} {rate:.0f}" for name, rate in images.items())),
         ("a second `make book`", f"{timed('make', 'book'):.1f} s", "goal 30 s"),
         ("`genclust status`, 5000 records", f"{listing:.2f} s", "goal 1 s"),
         (f"a table of {n_rows} records", f"{1e3 * collecting:.0f} ms", "goal 200 ms"),

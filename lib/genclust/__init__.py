@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {"VaDE": "vade", "WAMiC": "wamic", "WAMiCSelection": "wamic", "GANMM": "ganmm", "embedded_ganmm": "ganmm",
-         "DeepKMeans": "deep_kmeans", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
+         "DeepKMeans": "deep_kmeans", "HRWAEGAN": "hrwae", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
          "TrainableMixture": "mixture", "FullMixture": "mixture", "transport": "ot"}
 __all__ = [*_HOME, "__version__"]
 

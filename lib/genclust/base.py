@@ -14,8 +14,9 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -88,28 +89,32 @@ class MixedAdam:
     throughout; in float32 nothing is lowered and this is plain fused Adam.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], matrices: set[nn.Parameter], dtype: torch.dtype, eps: float):
-        self.parameters = list(parameters)
+    def __init__(self, parameters: Iterable[nn.Parameter], matrices: set[nn.Parameter], dtype: torch.dtype, eps: float,
+                 betas: tuple[float, float] = (0.9, 0.999), factors: Mapping[nn.Parameter, float] | None = None):
+        factors = factors or {}
+        self.parameters = sorted(parameters, key=lambda p: factors.get(p, 1.0))
         self.dtype = dtype
         self.low = [p for p in self.parameters if dtype != torch.float32 and p in matrices]
         self.masters = {p: p.data for p in self.low}
-        self.adam = torch.optim.Adam([nn.Parameter(self.masters[p]) if p in self.masters else p
-                                      for p in self.parameters], lr=1.0, eps=eps, fused=True)
+        groups = [{"factor": factor, "params": [nn.Parameter(self.masters[p]) if p in self.masters else p for p in own]}
+                  for factor, own in groupby(self.parameters, key=lambda p: factors.get(p, 1.0))]
+        self.adam = torch.optim.Adam(groups, lr=1.0, betas=betas, eps=eps, fused=True)
+        self.stepped = [p for group in self.adam.param_groups for p in group["params"]]
 
     def lower(self, rate: float) -> None:
         """Before an epoch: sets the learning rate and casts the matrices."""
-        self.adam.param_groups[0]["lr"] = rate
+        for group in self.adam.param_groups:
+            group["lr"] = rate * group["factor"]
         for p in self.low:
             p.grad, p.data = None, p.data.to(self.dtype)
 
     def step(self) -> None:
         """One step on the gradients in ``.grad``, which are used up."""
-        stepped = self.adam.param_groups[0]["params"]
-        for p, q in zip(self.parameters, stepped):
+        for p, q in zip(self.parameters, self.stepped):
             if p is not q and p.grad is not None:
                 q.grad = p.grad.to(torch.float32) if q.grad is None else q.grad.copy_(p.grad)
         self.adam.step()
-        for p, q in zip(self.parameters, stepped):
+        for p, q in zip(self.parameters, self.stepped):
             if p is not q:
                 p.data.copy_(q.data)
             p.grad = None
@@ -182,17 +187,19 @@ class Trainer:
             self.callback(self.owner, logs["phase"], logs["epoch"], logs)
 
     def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
-              learning_rate: Callable[[int], float], adam_eps: float = 1e-8) -> None:
+              learning_rate: Callable[[int], float], adam_eps: float = 1e-8,
+              adam_betas: tuple[float, float] = (0.9, 0.999), factors: Mapping[nn.Parameter, float] | None = None) -> None:
         """Adam on ``loss(X[rows], rows)``, a scalar and its named terms, for ``epochs`` passes over X.
 
-        ``learning_rate`` maps an epoch, from 0, to the rate used in it. FloatingPointError where the
-        loss stops being finite.
+        ``learning_rate`` maps an epoch, from 0, to the rate used in it; a parameter in ``factors`` gets that many times
+        as much. FloatingPointError where the loss stops being finite.
         """
         saved = self._resume_at(name)
         if saved is None or epochs == 0:
             return
-        matrices = {layer.weight for layer in self.module.modules() if isinstance(layer, nn.Linear)}
-        optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps)
+        matrices = {layer.weight for layer in self.module.modules()
+                    if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))}
+        optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps, adam_betas, factors)
         first = self._restore(saved, [optimizer.adam]) if saved else 0
         n, steps = len(self.X), 0
         bar = tqdm(range(first, epochs), desc=name, initial=first, total=epochs, unit="epoch", leave=False,

@@ -21,6 +21,9 @@ class Method:
     name of the deep estimator inside a pipeline ("" where the estimator is deep itself), ``embedding`` that of an
     autoencoder before it, whose pretrained layers the cache keeps.
 
+    ``labels(estimator, X)`` are those that are scored, on the rows of the fit; only where prediction need not repeat them
+    is it other than ``predict``.
+
     ``follow(deep, phase, epoch, data, spec)`` gives what a run's history gets after an epoch beside the
     estimator's own figures; ``measure(estimator, data)`` what its metrics get beside the scores;
     ``keep(estimator, deep, data, labels, spec)`` the arrays that the figures need. All three may look at
@@ -36,6 +39,7 @@ class Method:
     follow: Callable[..., dict[str, float]] | None = None
     measure: Callable[..., dict[str, float]] | None = None
     keep: Callable[..., dict[str, Any]] = figure_arrays
+    labels: Callable[[Any, Any], Any] = lambda m, X: m.predict(X)
 
     def deep(self, estimator):
         """The deep part of an estimator, or None."""

@@ -127,6 +127,21 @@ def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Seq
     return fig
 
 
+def classes(points: Mapping[str, np.ndarray], y: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
+    """For each name points (n, 2), side by side, coloured by their classes (n,)."""
+    fig, axes = plt.subplots(1, len(points), figsize=(5.3 * len(points), 4.8), squeeze=False)
+    palette = sns.color_palette("tab10", len(names))
+    for ax, (what, where) in zip(axes[0], points.items()):
+        for c, name in enumerate(names):
+            ax.scatter(*where[y == c].T, s=5, color=palette[c], label=name)
+        ax.set_title(what)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+    axes[0, -1].legend(markerscale=3, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    fig.suptitle(title)
+    return fig
+
+
 def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> plt.Figure:
     """Stacked bars of verdicts for each paper; what is too narrow for its number leaves it to the table below."""
     widest = max((sum(count.values()) for count in counts.values()), default=1)
