@@ -303,7 +303,7 @@ tables.verdicts(claims, book)
 #   see it.
 # - **Step 1.** How the autoencoder is pretrained. On MNIST here layer by layer, then all layers together; its errors are squared
 #   as in eq. 13, which is why AE+GMM is recorded again and not taken over from the chapter on VaDE. On the moons the rate of
-#   Adam decays, and all is float32: with bfloat16 the codes of neighbouring classes overlapped in each of three trials.
+#   Adam decays over the epochs; with too few of them the codes of neighbouring classes overlap.
 # - **Step 4.** A new encoder from random weights can settle in a worse inverse than the one that step 1 had, and on toy data
 #   it did; on the moons it therefore starts from the encoder of step 1. On MNIST it is new, as the paper says, and the table
 #   of the steps shows the encoder that followed step 3, too.
