@@ -335,7 +335,7 @@ def test_a_record_of_a_choice_has_every_replica(tmp_path):
     for name in ("wasserstein", "bic", "silhouette", "accuracy"):
         assert arrays[name].shape == (2, 2)
     assert record.metrics["n_clusters_chosen"] in (2, 3) and 0 <= record.metrics["share_of_replicas"] <= 1
-    assert chapter.selects_three(record, arrays, None)[0] == (record.metrics["n_clusters_chosen"] == 3)
+    assert chapter.selected(arrays["wasserstein"]).sum() == pytest.approx(1)
     assert set(record.replay) == {h["phase"] for h in record.history if not h["phase"].startswith("mixture")}
 
 
@@ -344,11 +344,15 @@ class Moons:
 
 
 def test_selection_of_three_is_checked():
-    arrays = {"candidates": np.array([2, 3, 4]), "wasserstein": np.array([[3.0, 1, 4], [2, 2, 2], [2, 3, 1]])}
-    holds, words = chapter.selects_three(None, arrays, None)
-    assert holds and "2.000 (K = 3)" in words and "1 of 3 replicas" in words
-    arrays["wasserstein"][2] = 0.5
-    assert not chapter.selects_three(None, arrays, None)[0]
+    noise = np.random.default_rng(0).normal(size=(3, 30))
+    clear = {"candidates": np.array([2, 3, 4]), "wasserstein": noise + [[10], [0], [10]]}
+    holds, words = chapter.selects_three(None, clear, None)
+    assert holds and "100 % of the resamples" in words and "30 of 30 runs" in words
+    np.testing.assert_array_equal(chapter.selected(clear["wasserstein"]), [0, 1, 0])
+    by_chance = clear | {"wasserstein": 10 * noise - np.median(10 * noise, axis=1, keepdims=True) - [[0], [0.01], [0]]}
+    holds, words = chapter.selects_three(None, by_chance, None)
+    assert not holds and np.median(by_chance["wasserstein"], axis=1).argmin() == 1  # lowest, and by nothing but chance
+    assert not chapter.selects_three(None, clear | {"wasserstein": clear["wasserstein"][[1, 0, 2]]}, None)[0]
 
 
 def test_separation_of_codes_is_checked():

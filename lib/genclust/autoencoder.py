@@ -116,8 +116,15 @@ class AutoencoderNetwork(nn.Module):
 class CodingEstimator(DeepEstimator):
     """What estimators share whose module has an ``encoder`` to codes and a ``decoder`` from them."""
 
+    _pretraining = (*DeepEstimator._pretraining, "pretrain_lr_decay")
+    pretrain_lr_decay = 1.0  # an estimator that has it as a parameter replaces it
+
     def _check_data(self, X):
         self.likelihood_ = resolve_likelihood(self.likelihood, X)
+
+    def _pretrain_rate(self) -> Callable[[int], float]:
+        """The learning rate of pretraining by epoch."""
+        return exponential_decay(self.pretrain_learning_rate, self.pretrain_lr_decay, 1)
 
     def planned_epochs(self) -> dict[str, int]:
         """The phases of a fit, in order, and the epochs of each: what a progress bar counts."""
@@ -190,7 +197,8 @@ class Autoencoder(CodingEstimator):
     likelihood : ``"bernoulli"`` (cross-entropy, X in [0, 1]), ``"gaussian"`` (squared error) or ``"auto"``.
     pretraining : ``"stacked"`` trains layer by layer first, ``"end-to-end"`` all layers at once.
     layer_epochs, pretrain_epochs : epochs for each layer, and for all of them together.
-    pretrain_learning_rate, corruption, batch_size : of Adam; share zeroed in the stacked phase; rows a step.
+    pretrain_learning_rate, pretrain_lr_decay : of Adam; factor on its rate after each epoch of a phase.
+    corruption, batch_size : share zeroed in the stacked phase; rows a step.
     n_restarts : whole fits from different seeds; the one with the best objective is kept.
     random_state, device, precision, verbose : seed; ``"auto"``, ``"cpu"``, ``"cuda"``; ``"auto"``,
         ``"float32"``, ``"bfloat16"``; progress bars.
@@ -201,11 +209,14 @@ class Autoencoder(CodingEstimator):
     objective_ : minus the mean reconstruction error on X.
     """
 
-    _parameter_constraints = NETWORK_CONSTRAINTS | {"pretraining": [StrOptions({"stacked", "end-to-end"})]}
+    _parameter_constraints = NETWORK_CONSTRAINTS | {
+        "pretraining": [StrOptions({"stacked", "end-to-end"})],
+        "pretrain_lr_decay": [Interval(Real, 0, 1, closed="right")],
+    }
 
     def __init__(self, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", pretraining="stacked",
-                 layer_epochs=8, pretrain_epochs=20, pretrain_learning_rate=1e-3, corruption=0.2, batch_size=256,
-                 n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
+                 layer_epochs=8, pretrain_epochs=20, pretrain_learning_rate=1e-3, pretrain_lr_decay=1.0, corruption=0.2,
+                 batch_size=256, n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.latent_dim = latent_dim
         self.hidden = hidden
         self.likelihood = likelihood
@@ -213,6 +224,7 @@ class Autoencoder(CodingEstimator):
         self.layer_epochs = layer_epochs
         self.pretrain_epochs = pretrain_epochs
         self.pretrain_learning_rate = pretrain_learning_rate
+        self.pretrain_lr_decay = pretrain_lr_decay
         self.corruption = corruption
         self.batch_size = batch_size
         self.n_restarts = n_restarts
@@ -228,7 +240,7 @@ class Autoencoder(CodingEstimator):
         net = self.module_
         pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
                  layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
-                 learning_rate=self.pretrain_learning_rate, corruption=self.corruption)
+                 learning_rate=self._pretrain_rate(), corruption=self.corruption)
 
     def _conclude(self, X):
         self.objective_ = self._score(X)

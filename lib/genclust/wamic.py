@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .adversarial import average, gradient_penalty, scores, wasserstein
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, MixtureEstimator, pretrain, reconstruction_error
-from .base import EVAL_BATCH, Player, Trainer, exponential_decay, nth_seed
+from .base import EVAL_BATCH, Player, Trainer, nth_seed
 from .draws import Generators, Source, draw
 from .mixture import INITS, FullMixture, initial_responsibilities
 from .networks import MLP, ReplicaMLP
@@ -92,10 +92,7 @@ class AdversarialMixture(MixtureEstimator):
         if self.encoder_start == "new":
             trainer.once(f"new encoder{name}", lambda: self._renew(net, "encoder", 1))
         trainer.train(f"encoder{name}", lambda x, rows: (self._inversion_loss(net, x), {}), net.encoder.parameters(),
-                      epochs=self.encoder_epochs, batch_size=self.batch_size, learning_rate=self._autoencoder_rate())
-
-    def _autoencoder_rate(self) -> Callable[[int], float]:
-        return exponential_decay(self.pretrain_learning_rate)
+                      epochs=self.encoder_epochs, batch_size=self.batch_size, learning_rate=self._pretrain_rate())
 
     def _start_mixture(self, trainer: Trainer, net: WAMiCNetwork) -> None:
         """Step 2: EM on the codes of the data, eq. 14, or another label-free start."""
@@ -362,7 +359,7 @@ class WAMiCSelection(AdversarialMixture):
     }
     likelihood, pretraining, layer_epochs, corruption = "gaussian", "end-to-end", 0, 0.0
     track_encoder, n_restarts = False, 1
-    _pretraining = (*MixtureEstimator._pretraining, "n_replicas", "held_out", "pretrain_lr_decay")
+    _pretraining = (*MixtureEstimator._pretraining, "n_replicas", "held_out")
 
     def __init__(self, candidates=(2, 3, 4, 5, 6), *, n_replicas=30, held_out=1 / 3, latent_dim=1, hidden=(64, 64),
                  critic_hidden=(64, 64), iterations=1000, n_critic=5, critic_batch=128, penalty=0.1, warmup=300,
@@ -418,9 +415,6 @@ class WAMiCSelection(AdversarialMixture):
     def _generator(self, seed, device):
         return Generators(self._seeds(), device)
 
-    def _autoencoder_rate(self):
-        return exponential_decay(self.pretrain_learning_rate, self.pretrain_lr_decay, 1)
-
     def _build(self, n_features, generator):
         sizes = [n_features, *self.hidden, self.latent_dim]
         return SelectionNetwork([WAMiCNetwork(sizes, self.critic_hidden, k, self.likelihood, self._sources())
@@ -433,7 +427,7 @@ class WAMiCSelection(AdversarialMixture):
         networks = self.module_.networks
         first = networks[0]
         pretrain(trainer, first.encoder, first.decoder, self.likelihood, stacked=False, layer_epochs=0,
-                 epochs=self.pretrain_epochs, batch_size=self.batch_size, learning_rate=self._autoencoder_rate(),
+                 epochs=self.pretrain_epochs, batch_size=self.batch_size, learning_rate=self._pretrain_rate(),
                  corruption=0.0)
 
         def share() -> None:
