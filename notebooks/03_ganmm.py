@@ -313,7 +313,7 @@ tables.verdicts(claims, book)
 #   critic is only defined up to a constant, which its training leaves as it happened to start: comparing critics
 #   is not comparing densities. The code for it is not published.
 # - **GMM.** Neither its covariances nor whether it saw the columns as GANMM did, centred and divided, is said. Here it did, with
-#   full covariances on the tables and diagonal ones on pixels; and it stands far closer to GANMM than in the paper.
+#   full covariances on the tables and diagonal ones on pixels.
 # - **An emptied cluster.** Not mentioned; the code feeds such a GAN the rows of each batch that are most likely to be its own. So does
 #   the library, and the history counts the empty clusters.
 # - **Artificial Characters.** The paper counts 6000 instances, the authors' file has a row for each line segment of a letter. The
