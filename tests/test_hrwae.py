@@ -265,6 +265,20 @@ def test_other_regularisers_train(no_umap, regulariser):
     assert (model.history_[-1]["discriminators"] == 0) == (regulariser == "kl")
 
 
+def test_restarts_keep_the_best_with_its_clustering(no_umap):
+    seen = []
+
+    class Recording(HRWAEGAN):
+        def _conclude(self, X):
+            super()._conclude(X)
+            seen.append((self.objective_, self._boxes_))
+
+    model = Recording(**SMALL | dict(n_restarts=3, epochs=1)).fit(DIGITS[:200])
+    best = max(seen, key=lambda run: run[0])
+    assert len(seen) == 3 and (model.objective_, model._boxes_) == best
+    assert np.array_equal(model.cluster(), model.labels_) and model.score(DIGITS[:200]) == model.objective_
+
+
 def test_divergence_is_said(no_umap):
     with pytest.raises(FloatingPointError, match="phase 'hrwae', epoch 1"):
         small(likelihood="gaussian").fit(DIGITS[:100] * 1e25)
@@ -402,6 +416,18 @@ def test_frechet_distance_is_its_closed_form():
     expected = np.square(m - n).sum() + np.trace(s + t - 2 * sqrtm(s @ t).real)
     assert fid.frechet_distance(Rows(), a, b) == pytest.approx(expected, rel=1e-3)
     assert abs(fid.frechet_distance(Rows(), a, a)) < 1e-4
+
+
+def test_the_measuring_classifier_is_trained_once_and_tells_digits_from_noise(tmp_path, monkeypatch):
+    monkeypatch.setattr(fid, "inception_at_hand", lambda: False)
+    net = fid.classifier("digits", tmp_path)
+    monkeypatch.setattr(fid, "_train", lambda *a: pytest.fail("trained again"))
+    again = fid.classifier.__wrapped__("digits", tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values()))
+    monkeypatch.setattr(fid, "classifier", lambda dataset: net)
+    noise = np.random.default_rng(0).random((800, 64)).astype(np.float32)
+    same, other = (fid.distances("digits", DIGITS[::2], fake) for fake in (DIGITS[1::2], noise))
+    assert same.keys() == {"fid_classifier"} and 10 * same["fid_classifier"] < other["fid_classifier"]
 
 
 # -- the face ----------------------------------------------------------------------------------------
