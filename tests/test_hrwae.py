@@ -139,16 +139,6 @@ def test_number_of_cells_is_equation_7(side, cells):
     assert all(encoded.shape == decoded.shape for encoded, decoded in found.maps) and len(found.maps) == cells - 1
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_patches_are_convolutions(channels):
-    net = autoencoder(channels=channels)
-    first, last = net.encoder[0][0], net.output
-    torch.nn.init.normal_(last.bias, generator=generator())
-    x, h = (torch.randn(2, c, 16, 8, generator=generator(c)) for c in (channels, last.in_channels))
-    torch.testing.assert_close(first(x), torch.nn.functional.conv2d(x, first.weight, None, 2, 1))
-    torch.testing.assert_close(last(h), torch.nn.functional.conv_transpose2d(h, last.weight, last.bias, 2, 1))
-
-
 def test_extra_layers_keep_the_shapes():
     found = autoencoder(extra=1)(torch.zeros(2, 1, 16, 16), torch.zeros_like)
     assert found.output.shape == (2, 1, 16, 16)
