@@ -180,10 +180,12 @@ for name, prefix in PREFIXES.items():
 plots.table(implied)
 
 # %% [markdown]
+# Rows of averages are approximate, since a mean of products is no product of means; those of the best models are exact.
+#
 # Three readings: noise is wrong (`accuracy_total`); noise is *one more cluster* in the matching of clusters and classes
 # (`accuracy_as_cluster`), which is what a score computes that is handed HDBSCAN's labels as they are; or every noise
-# point joins the cluster of its nearest labelled neighbour (`accuracy_nearest`). The first is excluded by the table above. The last
-# would make noise right nearly as often as labelled points are; our own runs show how often:
+# point joins the cluster of its nearest labelled neighbour (`accuracy_nearest`). The table above excludes the first. How
+# often noise would be right under the other two, our own runs say:
 
 # %% tags=["hide-input"]
 found = {name: [r for method in EXPERIMENTS[f"hrwae-gan/{name}"].methods for r in recorded(name, method)] for name in ("fashion_mnist", "mnist")}
@@ -200,8 +202,8 @@ for name, rs in found.items():
 plots.table(ours)
 
 # %% [markdown]
-# The claims of the ledger are answered with noise as one more cluster. The other two readings stand beside it in every
-# table here.
+# The claims of the ledger are answered with noise as one more cluster, the reading that needs no step which the text
+# does not mention. The other two are in every record, and in the table of the live runs above.
 #
 # ## Table 1: one latent group or two, Fashion-MNIST
 #

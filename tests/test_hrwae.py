@@ -139,16 +139,6 @@ def test_number_of_cells_is_equation_7(side, cells):
     assert all(encoded.shape == decoded.shape for encoded, decoded in found.maps) and len(found.maps) == cells - 1
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_patches_are_convolutions(channels):
-    net = autoencoder(channels=channels)
-    first, last = net.encoder[0][0], net.output
-    torch.nn.init.normal_(last.bias, generator=generator())
-    x, h = (torch.randn(2, c, 16, 8, generator=generator(c)) for c in (channels, last.in_channels))
-    torch.testing.assert_close(first(x), torch.nn.functional.conv2d(x, first.weight, None, 2, 1))
-    torch.testing.assert_close(last(h), torch.nn.functional.conv_transpose2d(h, last.weight, last.bias, 2, 1))
-
-
 def test_extra_layers_keep_the_shapes():
     found = autoencoder(extra=1)(torch.zeros(2, 1, 16, 16), torch.zeros_like)
     assert found.output.shape == (2, 1, 16, 16)
@@ -263,6 +253,20 @@ def test_other_regularisers_train(no_umap, regulariser):
     model = small(regulariser=regulariser, n_groups=2).fit(DIGITS[:200])
     assert np.isfinite([h["loss"] for h in model.history_]).all()
     assert (model.history_[-1]["discriminators"] == 0) == (regulariser == "kl")
+
+
+def test_restarts_keep_the_best_with_its_clustering(no_umap):
+    seen = []
+
+    class Recording(HRWAEGAN):
+        def _conclude(self, X):
+            super()._conclude(X)
+            seen.append((self.objective_, self._boxes_))
+
+    model = Recording(**SMALL | dict(n_restarts=3, epochs=1)).fit(DIGITS[:200])
+    best = max(seen, key=lambda run: run[0])
+    assert len(seen) == 3 and (model.objective_, model._boxes_) == best
+    assert np.array_equal(model.cluster(), model.labels_) and model.score(DIGITS[:200]) == model.objective_
 
 
 def test_divergence_is_said(no_umap):
@@ -402,6 +406,18 @@ def test_frechet_distance_is_its_closed_form():
     expected = np.square(m - n).sum() + np.trace(s + t - 2 * sqrtm(s @ t).real)
     assert fid.frechet_distance(Rows(), a, b) == pytest.approx(expected, rel=1e-3)
     assert abs(fid.frechet_distance(Rows(), a, a)) < 1e-4
+
+
+def test_the_measuring_classifier_is_trained_once_and_tells_digits_from_noise(tmp_path, monkeypatch):
+    monkeypatch.setattr(fid, "inception_at_hand", lambda: False)
+    net = fid.classifier("digits", tmp_path)
+    monkeypatch.setattr(fid, "_train", lambda *a: pytest.fail("trained again"))
+    again = fid.classifier.__wrapped__("digits", tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values()))
+    monkeypatch.setattr(fid, "classifier", lambda dataset: net)
+    noise = np.random.default_rng(0).random((800, 64)).astype(np.float32)
+    same, other = (fid.distances("digits", DIGITS[::2], fake) for fake in (DIGITS[1::2], noise))
+    assert same.keys() == {"fid_classifier"} and 10 * same["fid_classifier"] < other["fid_classifier"]
 
 
 # -- the face ----------------------------------------------------------------------------------------

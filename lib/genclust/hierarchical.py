@@ -72,30 +72,12 @@ def _conv(n_in: int, n_out: int, size: int, generator: torch.Generator, bias: bo
     return _start(nn.utils.skip_init(nn.Conv2d, n_in, n_out, size, padding=size // 2, bias=bias), generator)
 
 
-def _halving(n_in: int, n_out: int, generator: torch.Generator, kind: type = nn.Conv2d) -> nn.Module:
-    return _start(nn.utils.skip_init(kind, n_in, n_out, 4, 2, 1, bias=False), generator)
+def _halving(n_in: int, n_out: int, generator: torch.Generator) -> nn.Module:
+    return _start(nn.utils.skip_init(nn.Conv2d, n_in, n_out, 4, 2, 1, bias=False), generator)
 
 
-def _doubling(n_in: int, n_out: int, generator: torch.Generator, kind: type = nn.ConvTranspose2d, bias: bool = False) -> nn.Module:
-    return _start(nn.utils.skip_init(kind, n_in, n_out, 4, 2, 1, bias=bias), generator)
-
-
-class PatchConv(nn.Conv2d):
-    """A 4 x 4 convolution of stride 2 as a matrix product over patches. With the few channels of an image this is
-    faster on a CPU, its backward pass above all, than what torch has for convolutions."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, _, height, width = x.shape
-        patches = F.unfold(x, 4, padding=1, stride=2).mT  # (n, places, 16 * channels)
-        return (patches @ self.weight.flatten(1).T).view(n, height // 2, width // 2, -1).permute(0, 3, 1, 2)
-
-
-class PatchConvTranspose(nn.ConvTranspose2d):
-    """The other way round: 4 x 4 patches of an image, twice the side, added up where they overlap."""
-
-    def forward(self, h: Tensor) -> Tensor:
-        patches = self.weight.flatten(1).T @ h.flatten(2)
-        return F.fold(patches, (2 * h.shape[2], 2 * h.shape[3]), 4, padding=1, stride=2) + self.bias[:, None, None]
+def _doubling(n_in: int, n_out: int, generator: torch.Generator, bias: bool = False) -> nn.Module:
+    return _start(nn.utils.skip_init(nn.ConvTranspose2d, n_in, n_out, 4, 2, 1, bias=bias), generator)
 
 
 class Cell(nn.Sequential):
@@ -162,15 +144,15 @@ class HierarchicalAutoencoder(nn.Module):
         widths = [width * 2 ** (n - 1 - level) for level in range(n)]  # of the map of side 2^(level + 1)
         down = [channels, *widths[::-1]]
         self.encoder = nn.ModuleList(
-            Cell(_halving(a, b, generator, PatchConv if i == 0 else nn.Conv2d), b, extra, nn.LeakyReLU(0.2, inplace=True), generator)
-            for i, (a, b) in enumerate(zip(down, down[1:])))
+            Cell(_halving(a, b, generator), b, extra, nn.LeakyReLU(0.2, inplace=True), generator)
+            for a, b in zip(down, down[1:]))
         self.top_sampler = _conv(widths[0], 2 * latent_channels, 3, generator)
         self.stem = Cell(_conv(latent_channels, widths[0], 1, generator, bias=False), widths[0], 0,
                          nn.ReLU(inplace=True), generator)
         self.decoder = nn.ModuleList(
             Cell(_doubling(a, b, generator), b, extra, nn.ReLU(inplace=True), generator)
             for a, b in zip(widths, widths[1:]))
-        self.output = _doubling(widths[-1], channels, generator, PatchConvTranspose, bias=True)
+        self.output = _doubling(widths[-1], channels, generator, bias=True)
         self.groups = nn.ModuleList(Group(widths[level], latent_channels, generator) for level in range(1, n_groups))
 
     def forward(self, images: Tensor, draw: Draw) -> Pass:

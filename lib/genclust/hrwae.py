@@ -317,7 +317,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
     def _conclude(self, X):
         self._rows_of_fit = X
-        self._boxes, self.clustering_seconds_ = {}, {}
+        self._boxes_, self.clustering_seconds_ = {}, {}
         self.objective_ = self._score(X)
         if self.step_losses_:  # a replay ends here
             return
@@ -344,7 +344,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         """The fitted UMAP, HDBSCAN or mixture of a group."""
         check_is_fitted(self)
         self._check_group(group)
-        if (group, kind) not in self._boxes:
+        if (group, kind) not in self._boxes_:
             points = None if kind == "umap" else self.embedding(group)
             began = time.perf_counter()
             if kind == "umap":
@@ -355,9 +355,9 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
             else:
                 made = GaussianMixture(self.n_clusters, n_init=3, reg_covar=1e-4, random_state=self.seed_)
                 made.fit(points)
-            self._boxes[group, kind] = made
+            self._boxes_[group, kind] = made
             self.clustering_seconds_[f"group {group} {kind}"] = time.perf_counter() - began
-        return self._boxes[group, kind]
+        return self._boxes_[group, kind]
 
     def _check_group(self, group: int) -> None:
         if not 0 <= group < self.n_groups:
