@@ -132,6 +132,6 @@ def test_replicas_equal_their_solo_networks():
     for r, net in enumerate(solo):
         assert torch.allclose(out[r], net(x[r]), atol=1e-6)
         net(x[r]).square().sum().backward()
-        assert torch.allclose(many.weights[0].grad[r].T, net.layers[0].weight.grad, rtol=1e-4, atol=1e-5)
-        assert torch.allclose(many.biases[1].grad[r, 0], net.layers[1].bias.grad, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(many.layers[0].weight.grad[r], net.layers[0].weight.grad, rtol=1e-4, atol=1e-5)
+        assert torch.allclose(many.layers[1].bias.grad[r, 0], net.layers[1].bias.grad, rtol=1e-4, atol=1e-5)
     assert torch.allclose(many(x[0])[0], solo[0](x[0]), atol=1e-6)

@@ -15,6 +15,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .draws import Source, draw
 from .files import acquire, clear_half_written, replacing
 
 Callback = Callable[["DeepEstimator", str, int, dict], None]
@@ -36,6 +38,16 @@ EVAL_BATCH = 4096  # rows at once outside training; bounds the memory of predict
 
 class CheckpointError(RuntimeError):
     """A checkpoint that can't be read, or belongs to another fit."""
+
+
+class Diverged(FloatingPointError):
+    """An adversarial phase whose losses stopped being finite: at which ``iteration``. The estimator is left in the
+    last state that was known to be finite, and so is the checkpoint."""
+
+    def __init__(self, phase: str, iteration: int, good: int):
+        super().__init__(f"phase {phase!r} diverged by iteration {iteration}: the estimator holds the state after iteration "
+                         f"{good}; lower the learning rates, or look for extreme values in X")
+        self.iteration = iteration
 
 
 def resolve_device(device: str) -> torch.device:
@@ -108,24 +120,42 @@ class MixedAdam:
             p.grad, p.data = None, self.masters[p]
 
 
+@dataclass
+class Player:
+    """One side of an adversarial phase: what it minimises, with which optimizer, how often it moves.
+
+    ``loss()`` draws its own rows and noise (see :meth:`Trainer.batch`) and gives a scalar and its named terms. Only
+    what ``optimizer`` holds gets a gradient from it. ``steps`` are taken in every iteration (or so many as it maps the
+    iteration to), each followed by ``after()``.
+    ``learning_rate`` maps an iteration, from 0, to the rate used in it; None leaves the optimizer's own.
+    """
+
+    name: str
+    loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
+    optimizer: torch.optim.Optimizer
+    steps: int | Callable[[int], int] = 1
+    learning_rate: Callable[[int], float] | None = None
+    after: Callable[[], None] | None = None
+
+
 class Trainer:
     """Runs the phases of one fit on ``X`` (n, d), a float32 tensor on ``device``.
 
     Parameters
     ----------
     module : holds everything the fit learns; its state is what a checkpoint saves.
-    seed : of the generator that shuffles the rows and draws every noise.
+    generator : shuffles the rows and draws every noise; :class:`~genclust.draws.Generators` for replicas.
     checkpoint : file to save to and to resume from, or None.
     fingerprint : says which fit this is; a checkpoint with another one is refused.
     max_steps : stop each phase after so many optimizer steps (for replays).
     shared : file for the state after :meth:`shared_stage`, which other fits may use too, or None.
     """
 
-    def __init__(self, owner: DeepEstimator, module: nn.Module, X: Tensor, *, seed: int, dtype: torch.dtype,
+    def __init__(self, owner: DeepEstimator, module: nn.Module, X: Tensor, *, generator: Source, dtype: torch.dtype,
                  callback: Callback | None = None, checkpoint: Path | None = None, fingerprint: str = "",
                  max_steps: int | None = None, shared: Path | None = None, save_every: float = 30.0):
         self.owner, self.module, self.X, self.dtype = owner, module, X, dtype
-        self.generator = torch.Generator(X.device).manual_seed(seed)
+        self.generator = generator
         self.callback, self.checkpoint, self.fingerprint = callback, checkpoint, fingerprint
         self.max_steps, self.shared, self.save_every = max_steps, shared, save_every
         self.history: list[dict] = []
@@ -141,7 +171,7 @@ class Trainer:
         if self._resume_at(name) is None:
             return
         compute()
-        self._save(name, 0, None, finished=True)
+        self._save(name, 0, (), finished=True)
 
     def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
               learning_rate: Callable[[int], float], adam_eps: float = 1e-8) -> None:
@@ -155,7 +185,7 @@ class Trainer:
             return
         matrices = {layer.weight for layer in self.module.modules() if isinstance(layer, nn.Linear)}
         optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps)
-        first = self._restore(saved, optimizer) if saved else 0
+        first = self._restore(saved, [optimizer.adam]) if saved else 0
         n, steps = len(self.X), 0
         bar = tqdm(range(first, epochs), desc=name, initial=first, total=epochs, unit="epoch", leave=False,
                    disable=not self.owner.verbose)
@@ -163,11 +193,11 @@ class Trainer:
             started, sums = time.perf_counter(), defaultdict(lambda: torch.zeros((), device=self.X.device))
             rate = learning_rate(epoch)
             optimizer.lower(rate)
-            order = torch.randperm(n, generator=self.generator, device=self.X.device)
+            order = draw(torch.randperm, n, source=self.generator)
             # A last batch far smaller than the others would take a full-sized noisy step: it is dropped,
             # and as rows are shuffled anew, no row is left out for long.
             n_batches = max(1, n // batch_size)
-            for rows in order[: n_batches * batch_size].split(batch_size):
+            for rows in order[..., : n_batches * batch_size].split(batch_size, dim=-1):
                 with torch.autocast(self.X.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     value, terms = loss(self.X[rows], rows)
                 value.backward()
@@ -192,7 +222,79 @@ class Trainer:
             bar.set_postfix(loss=f"{logs['loss']:.4g}")
             if self.callback is not None:
                 self.callback(self.owner, name, epoch + 1, logs)
-            self._save(name, epoch + 1, optimizer, finished=epoch + 1 == epochs)
+            self._save(name, epoch + 1, [optimizer.adam], finished=epoch + 1 == epochs)
+
+    def batch(self, size: int) -> Tensor:
+        """Rows of X drawn with replacement, (size, d); for replicas (R, size, d), each its own."""
+        return self.X[draw(torch.randint, len(self.X), (size,), source=self.generator)]
+
+    def _step(self, player: Player) -> dict[str, Tensor]:
+        """One step of a player: its loss before it, under its name, and the terms."""
+        with torch.autocast(self.X.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            value, terms = player.loss()
+        # `inputs` leaves the gradients of the other players' parameters alone
+        value.backward(inputs=[p for group in player.optimizer.param_groups for p in group["params"]])
+        player.optimizer.step()
+        player.optimizer.zero_grad()
+        if player.after is not None:
+            player.after()
+        return {key: term.detach() for key, term in {player.name: value, **terms}.items()}
+
+    def alternate(self, name: str, players: Sequence[Player], *, iterations: int, log_every: int = 100,
+                  review: Callable[[dict], bool] | None = None) -> None:
+        """An adversarial phase: in each of ``iterations`` the players take their steps, one after another.
+
+        Every ``log_every`` iterations the history gets the mean over them of every player's loss, under its name, and
+        of its terms; "epoch" is the number of iterations so far. There, and only there, the phase is checkpointed and
+        the callback called. With ``max_steps`` it ends after the first iteration that reaches so many steps of all
+        players, whose losses are kept in turn. Diverged where a loss stops being finite.
+
+        ``review(logs)``, called with what the history will get, may add to it, and ends the phase by returning True.
+        """
+        optimizers = [player.optimizer for player in players]
+        saved = self._resume_at(name)
+        if saved is None or iterations == 0:
+            return
+        first = self._restore(saved, optimizers) if saved else 0
+        good = self._copy(name, first, optimizers)
+        started, sums = time.perf_counter(), defaultdict(list)
+        bar = tqdm(range(first, iterations), desc=name, initial=first, total=iterations, unit="iteration", leave=False,
+                   disable=not self.owner.verbose)
+        for iteration in bar:
+            for player in players:
+                if player.learning_rate is not None:
+                    for group in player.optimizer.param_groups:
+                        group["lr"] = player.learning_rate(iteration)
+                for _ in range(player.steps(iteration) if callable(player.steps) else player.steps):
+                    found = self._step(player)
+                    for key, term in found.items():
+                        sums[key].append(term)
+                    if self.max_steps is not None:
+                        self.step_losses[name].append(float(found[player.name]))
+            if self.max_steps is not None and len(self.step_losses[name]) >= self.max_steps:
+                return
+            done = iteration + 1
+            if done % log_every and done != iterations:
+                continue
+            logs = {key: float(torch.stack(values).mean()) for key, values in sums.items()}
+            now = self._copy(name, done, optimizers)
+            if not all(map(math.isfinite, logs.values())) or not all(v.isfinite().all() for v in now["tensors"].values()):
+                self._restore(good, optimizers)
+                self._write(good)
+                raise Diverged(name, done, good["epoch"])
+            logs = {"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs}
+            last = done == iterations
+            if review is not None:
+                last |= review(logs)
+            self.history.append(logs)
+            bar.set_postfix({player.name: f"{logs[player.name]:.4g}" for player in players})
+            if self.callback is not None:
+                self.callback(self.owner, name, done, logs)
+            good = now | {"history": list(self.history)}
+            self._save(name, done, optimizers, finished=last)
+            if last:
+                return
+            started, sums = time.perf_counter(), defaultdict(list)
 
     def shared_stage(self, parts: nn.Module, train: Callable[[], None]) -> None:
         """``train()``, or what another fit saved after the very same stage: the state of ``parts``.
@@ -224,14 +326,14 @@ class Trainer:
         if self._resume is not None:
             raise CheckpointError(f"{self.checkpoint} stopped in phase {self._resume['phase']!r}, which this version of "
                                   "the library does not have: delete it to start over")
-        self._save("finished", 0, None, finished=True)
+        self._save("finished", 0, (), finished=True)
 
     @property
     def finished(self) -> bool:
         """Whether the checkpoint holds a complete fit; its state is then in the module."""
         if self._resume is None or self._resume["phase"] != "finished":
             return False
-        self._restore(self._resume, None)
+        self._restore(self._resume)
         return True
 
     # -- checkpoints -------------------------------------------------------------------------
@@ -244,25 +346,40 @@ class Trainer:
             return None
         saved, self._resume = self._resume, None
         if saved["finished"]:
-            self._restore(saved, None)
+            self._restore(saved)
             return None
         return saved
 
-    def _save(self, phase: str, epoch: int, optimizer: MixedAdam | None, finished: bool) -> None:
+    def _save(self, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer], finished: bool) -> None:
         if self.checkpoint is None or self.max_steps is not None:
             return
         if not finished and time.monotonic() - self._saved_at < self.save_every:
             return
+        self._write(self._state(phase, epoch, () if finished else optimizers, finished))
+
+    def _state(self, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer], finished: bool) -> dict:
+        """Everything that a checkpoint holds: what is plain JSON, and the tensors themselves under "tensors"."""
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         tensors |= {f"kept.{key}": value for key, value in self.kept.items()}
         tensors["generator"] = self.generator.get_state()
-        if optimizer is not None and not finished:
-            for i, state in optimizer.adam.state_dict()["state"].items():
-                tensors |= {f"optimizer.{i}.{key}": value for key, value in state.items()}
-        meta = {"fingerprint": self.fingerprint, "phase": phase, "epoch": epoch, "finished": finished,
-                "history": self.history}
-        write_tensors(self.checkpoint, tensors, meta)
-        self._saved_at = time.monotonic()
+        first = 0  # parameters are counted through all optimizers
+        for optimizer in optimizers:
+            state = optimizer.state_dict()
+            for i, values in state["state"].items():
+                tensors |= {f"optimizer.{first + i}.{key}": value for key, value in values.items()}
+            first += sum(len(group["params"]) for group in state["param_groups"])
+        return {"fingerprint": self.fingerprint, "phase": phase, "epoch": epoch, "finished": finished,
+                "history": list(self.history), "tensors": tensors}
+
+    def _copy(self, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer]) -> dict:
+        """The state as it is now, which later steps don't change."""
+        state = self._state(phase, epoch, optimizers, finished=False)
+        return state | {"tensors": {key: value.clone() for key, value in state["tensors"].items()}}
+
+    def _write(self, state: dict) -> None:
+        if self.checkpoint is not None and self.max_steps is None:
+            write_tensors(self.checkpoint, state["tensors"], {k: v for k, v in state.items() if k != "tensors"})
+            self._saved_at = time.monotonic()
 
     def _read(self) -> dict:
         tensors, meta = read_tensors(self.checkpoint)
@@ -271,7 +388,7 @@ class Trainer:
                                   "delete it, or name another checkpoint")
         return {**meta, "tensors": tensors}
 
-    def _restore(self, saved: dict, optimizer: MixedAdam | None) -> int:
+    def _restore(self, saved: dict, optimizers: Sequence[torch.optim.Optimizer] = ()) -> int:
         """Puts a saved state back; returns the number of epochs that it has behind it."""
         tensors = saved["tensors"]
         self.module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items()
@@ -279,13 +396,17 @@ class Trainer:
         self.kept = {k.removeprefix("kept."): v.to(self.X.device) for k, v in tensors.items() if k.startswith("kept.")}
         self.generator.set_state(tensors["generator"])
         self.history[:] = saved["history"]
-        if optimizer is not None:
-            state: dict[int, dict[str, Tensor]] = defaultdict(dict)
-            for key, value in tensors.items():
-                if key.startswith("optimizer."):
-                    _, i, name = key.split(".")
-                    state[int(i)][name] = value
-            optimizer.adam.load_state_dict({**optimizer.adam.state_dict(), "state": dict(state)})
+        state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, i, name = key.split(".")
+                state[int(i)][name] = value
+        first = 0
+        for optimizer in optimizers:
+            fresh = optimizer.state_dict()
+            n = sum(len(group["params"]) for group in fresh["param_groups"])
+            optimizer.load_state_dict({**fresh, "state": {i: state[first + i] for i in range(n) if first + i in state}})
+            first += n
         return saved["epoch"]
 
 
@@ -336,6 +457,9 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _check_data(self, X: np.ndarray) -> None:
         """Raises ValueError for data that the chosen parameters can't model."""
 
+    def _generator(self, seed: int, device: torch.device) -> Source:
+        return torch.Generator(device).manual_seed(seed)
+
     def _conclude(self, X: Tensor) -> None:
         """Sets the fitted attributes once the module is trained."""
 
@@ -359,7 +483,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Raises
         ------
         ValueError : for data or parameters that can't work, before any work is done.
-        FloatingPointError : when the loss stops being finite.
+        FloatingPointError : when the loss stops being finite; Diverged, a kind of it, where an adversarial phase
+            does, with the estimator usable in the last finite state.
         CheckpointError : when the checkpoint is damaged or belongs to another fit.
         """
         self._validate_params()
@@ -390,15 +515,21 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.seed_ = seed
         module = self._build(X.shape[1], torch.Generator().manual_seed(seed)).to(X.device)
         self.module_ = module
-        trainer = Trainer(self, module, X, seed=seed, dtype=dtype, callback=callback, checkpoint=checkpoint,
-                          fingerprint=self._fingerprint(X, seed) if checkpoint else "", max_steps=max_steps,
+        trainer = Trainer(self, module, X, generator=self._generator(seed, X.device), dtype=dtype, callback=callback,
+                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "", max_steps=max_steps,
                           shared=cache and cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors")
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
-        if not trainer.finished:
-            self._phases(trainer)
-            trainer.finish()
+        diverged = None
+        try:
+            if not trainer.finished:
+                self._phases(trainer)
+                trainer.finish()
+        except Diverged as error:
+            diverged = error
         module.eval()
         self._conclude(X)
+        if diverged is not None:
+            raise diverged
         if max_steps is None and not math.isfinite(self.objective_):
             raise FloatingPointError(f"the fit ended with an objective of {self.objective_}: "
                                      "lower learning_rate, or look for extreme values in X")

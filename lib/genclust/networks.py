@@ -47,7 +47,20 @@ class MLP(nn.Module):
         return x
 
 
-class ReplicaMLP(nn.Module):
+class ReplicaLinear(nn.Module):
+    """R linear layers of the same shape, side by side: weights (R, n_out, n_in), biases (R, 1, n_out)."""
+
+    def __init__(self, singles: Sequence[nn.Linear]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in singles]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in singles]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(R, batch, n_in) -> (R, batch, n_out); an x of (batch, n_in) goes to every replica."""
+        return torch.baddbmm(self.bias, x.expand(len(self.weight), *x.shape[-2:]), self.weight.mT)
+
+
+class ReplicaMLP(MLP):
     """R independent MLPs of the same sizes as one batched program, with a leading axis R on every parameter.
 
     Many small networks leave a processor idle when they are run one after another; one batched product keeps
@@ -62,21 +75,10 @@ class ReplicaMLP(nn.Module):
     """
 
     def __init__(self, sizes: Sequence[int], generators: Sequence[torch.Generator], last_relu: bool = False):
-        super().__init__()
+        nn.Module.__init__(self)
         singles = [MLP(sizes, generator, last_relu) for generator in generators]
-        layers = list(zip(*(single.layers for single in singles)))
-        # (R, in, out), so that baddbmm takes them as they are
-        self.weights = nn.ParameterList(torch.stack([layer.weight.detach().T for layer in each]) for each in layers)
-        self.biases = nn.ParameterList(torch.stack([layer.bias.detach()[None] for layer in each]) for each in layers)
+        self.layers = nn.ModuleList(ReplicaLinear(each) for each in zip(*(single.layers for single in singles)))
         self.last_relu = last_relu
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(R, batch, sizes[0]) -> (R, batch, sizes[-1]); an x of (batch, sizes[0]) goes to every replica."""
-        x = x.expand(len(self.weights[0]), *x.shape[-2:])
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            x = torch.baddbmm(bias, x, weight)
-            x = x.relu() if self.last_relu or i < len(self.weights) - 1 else x
-        return x
 
 
 def convolution(n_in: int, n_out: int, kernel: int, generator: torch.Generator, *, transposed: bool = False) -> nn.Module:

@@ -303,9 +303,9 @@ def shortfall(specs: list[Spec]) -> str:
     found = []
     for spec in specs:
         full = make_specs(spec.experiment, profile="paper", methods=[spec.method])[0]
-        for key in ("epochs", "pretrain_epochs", "layer_epochs"):
+        for key in ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "pretrain_iterations", "channels"):
             if spec.params.get(key, 0) < full.params.get(key, 0):
                 found.append(f"{key.replace('_', ' ')} {spec.params[key]} of {full.params[key]}")
-        if spec.n_samples is not None:
+        if spec.n_samples != full.n_samples:
             found.append(f"{spec.n_samples} rows")
     return ", ".join(dict.fromkeys(found))
