@@ -20,6 +20,8 @@ class Method:
     ``module`` holds the method's code in genclust, None where scikit-learn has it all. ``step`` is the
     name of the deep estimator inside a pipeline ("" where the estimator is deep itself).
 
+    A ``supervised`` one is given the labels, and predicts none: its records hold what ``measure`` gives and no scores.
+
     ``follow(deep, phase, epoch, data, spec)`` gives what a run's history gets after an epoch beside the
     estimator's own figures; ``measure(estimator, data)`` what its metrics get beside the scores;
     ``keep(estimator, deep, data, labels, spec)`` the arrays that the figures need. All three may look at
@@ -31,6 +33,7 @@ class Method:
     objective: Callable[[Any, Any], float]
     module: str | None = None
     step: str = ""
+    supervised: bool = False
     follow: Callable[..., dict[str, float]] | None = None
     measure: Callable[..., dict[str, float]] | None = None
     keep: Callable[..., dict[str, Any]] = figure_arrays

@@ -35,8 +35,9 @@ class ReplayError(AssertionError):
     """Today's code parts from a record."""
 
 
-def prefix(spec: Spec, X: np.ndarray) -> dict[str, list[float]]:
-    """Losses of the first steps of every phase; for a method without steps, its first objective."""
+def prefix(spec: Spec, X: np.ndarray, y: np.ndarray | None = None) -> dict[str, list[float]]:
+    """Losses of the first steps of every phase; for a method without steps, its first objective. Labels are for
+    supervised methods alone."""
     method = METHODS[spec.method]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -47,12 +48,13 @@ def prefix(spec: Spec, X: np.ndarray) -> dict[str, list[float]]:
         if deep is None:
             estimator.set_params(n_init=1, max_iter=STEPS)
             return {"objective": [method.objective(estimator.fit(rows), rows)]}
-        deep.set_params(device="cpu", precision="float32", n_restarts=1, verbose=0)
+        plain = dict(device="cpu", precision="float32", n_restarts=1, verbose=0)
+        deep.set_params(**{key: value for key, value in plain.items() if key in deep.get_params()})
         for part in {id(deep): deep, id(estimator): estimator}.values():
             for key in part.get_params():
                 if key.rpartition("__")[2] == "n_init":
                     part.set_params(**{key: 1})
-        estimator.fit(rows, **method.fit_options(max_steps=STEPS))
+        estimator.fit(rows, *([y[:ROWS]] if method.supervised else []), **method.fit_options(max_steps=STEPS))
         losses = {phase: list(values) for phase, values in deep.step_losses_.items()}
         if estimator is not deep:
             losses["objective"] = [method.objective(estimator, rows)]
@@ -90,8 +92,8 @@ def verify(path: Path, root: Path) -> Outcome:
         record = store.read(path)
         if record.arrays is not None:
             store.arrays(record)
-        X = load(record.spec.dataset, n_samples=record.spec.n_samples).X
-        compare(record.replay, prefix(record.spec, X), str(record.spec))
+        data = load(record.spec.dataset, n_samples=record.spec.n_samples)
+        compare(record.replay, prefix(record.spec, data.X, data.y), str(record.spec))
     except (ReplayError, RecordError) as error:
         return Outcome(path.stem, False, str(error))
     return Outcome(path.stem, True, str(record.spec))
