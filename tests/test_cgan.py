@@ -71,13 +71,14 @@ def test_labels_are_its_input():
 
 
 def test_digits_look_like_the_class_that_was_asked_for():
-    model = ConditionalGAN(hidden=(64, 64, 128), iterations=1200, batch_size=64, learning_rate=1e-3, random_state=0,
-                           precision="float32").fit(DIGITS, OF)
+    rows, of = DIGITS[OF < 4], OF[OF < 4]
+    model = ConditionalGAN(hidden=(64, 64, 128), iterations=800, batch_size=64, learning_rate=1e-3, random_state=0,
+                           device="cpu", precision="float32").fit(rows, of)
     draws, asked = model.sample(500, random_state=0)
-    nearest = KNeighborsClassifier(1).fit(DIGITS, OF).predict(draws)
-    assert (nearest == asked).mean() > 0.6  # chance is 0.1
-    for c in range(10):
-        assert draws[asked == c].std(0).mean() > 0.01  # not one image for a class
+    nearest = KNeighborsClassifier(1).fit(rows, of).predict(draws)
+    assert (nearest == asked).mean() > 0.8  # 0.98 where this was written; chance is 0.25
+    for c in range(4):
+        assert draws[asked == c].std(0).mean() > 0.02  # not one image for a class
 
 
 class Killed(Exception):

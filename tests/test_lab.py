@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from genclust.datasets import load
 from genclust.lab import claims, replay
-from genclust.lab.cli import app, parse_overrides, parse_seeds
+from genclust.lab.cli import app, parse_overrides, parse_seeds, summary
 from genclust.lab.experiments import make_specs, recompute
 from genclust.lab.papers import EXPERIMENTS
 from genclust.lab.files import project_root
@@ -220,12 +220,27 @@ def test_scaled_data_does_not_replay(made):
         replay.compare(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X * 0.99), "scaled")
 
 
+@pytest.mark.parametrize("method", ["dec", "vae+gmm", "cgan"])
+def test_the_baselines_leave_records_that_replay(method, tmp_path):
+    store = RecordStore(tmp_path / "records")
+    record, data = execute(smoke(method), store, tmp_path / "work"), load("digits", n_samples=1000)
+    replay.compare(record.replay, replay.prefix(record.spec, data.X, data.y), "unchanged")
+    arrays = store.arrays(record)
+    if method == "cgan":  # it was given the labels: scores of them would say nothing
+        assert "accuracy" not in record.metrics and 0 <= record.metrics["draws_of_class"] <= 1
+        assert arrays["draws"].shape == (10, 10, 64)
+    else:
+        assert 0 < record.metrics["accuracy"] <= 1 and arrays["codes"].shape == (1000, 10)
+    line = summary(record.model_dump() | {"id": record.spec.id})
+    assert ("draws_of_class" if method == "cgan" else "accuracy") in line
+
+
 # -- provenance ----------------------------------------------------------------------------------------
 
 
 def test_the_library_digest_covers_what_a_method_imports_and_nothing_else():
     names = {p.name for p in imported_files("vade")}
-    assert names == {"vade.py", "autoencoder.py", "base.py", "files.py", "mixture.py", "networks.py"}
+    assert names == {"vade.py", "autoencoder.py", "base.py", "draws.py", "files.py", "mixture.py", "networks.py"}
 
 
 def test_imports_are_followed_into_packages_and_out_of_them():

@@ -8,7 +8,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {"VaDE": "vade", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
-         "DEC": "dec", "VAE": "vae", "vae_gmm": "vae", "n2d": "n2d", "ConditionalGAN": "cgan",
+         "DEC": "dec", "VAE": "vae", "vae_gmm": "vae", "n2d": "manifold", "UMAPEmbedding": "manifold", "ConditionalGAN": "cgan",
          "TrainableMixture": "mixture"}
 __all__ = [*_HOME, "__version__"]
 

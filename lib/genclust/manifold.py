@@ -1,4 +1,4 @@
-"""N2D (McConville et al., 2021): an autoencoder, UMAP of its codes, and a Gaussian mixture on that."""
+"""N2D (McConville et al., 2021): UMAP of an autoencoder's codes, and a Gaussian mixture on that."""
 
 from __future__ import annotations
 
