@@ -32,12 +32,20 @@ def test_both_players_know_the_class():
     assert made.shape == (5, 6) and made.min() > 0 and made.max() < 1 and not torch.equal(made, net.generate(noise, two))
     assert net.logits(x, one).shape == (5,) and not torch.equal(net.logits(x, one), net.logits(x, two))
     torch.testing.assert_close(net.logits(x, one), net.discriminator(torch.cat([x, one], 1))[:, 0])
-    assert torch.equal(net.logits(x, one, drop=torch.zeros_like), net.discriminator.layers[-1].bias.expand(5))
+
+
+def test_the_penalty_is_of_the_gradient_in_x_alone():
+    net = CGANNetwork(6, 3, [8, 4], 2, torch.Generator().manual_seed(0))
+    real, fake, mix = torch.rand(5, 6), torch.rand(5, 6), torch.rand(5, 1)
+    classes = torch.eye(3)[[0, 1, 2, 0, 1]]
+    at = (mix * real + (1 - mix) * fake).requires_grad_()
+    (gradient,) = torch.autograd.grad(net.logits(at, classes).sum(), at)
+    torch.testing.assert_close(net.penalty(real, fake, classes, mix), (gradient.norm(dim=1) - 1).square().mean())
 
 
 def test_the_first_losses_are_those_of_equation_2():
     """By binary cross-entropy, with the very rows and noise of the first iteration."""
-    model = small(dropout=0).fit(X, Y, max_steps=1)
+    model = small(penalty_weight=0).fit(X, Y, max_steps=1)
     net = small(iterations=0).fit(X, Y).module_  # as it starts
     source = torch.Generator().manual_seed(model.seed_)
     x, classes = torch.from_numpy(X), F.one_hot(torch.from_numpy(OF[:200])).float()
@@ -53,7 +61,9 @@ def test_the_first_losses_are_those_of_equation_2():
 
 def test_each_player_learns_only_its_own_game():
     start, model = small(iterations=0).fit(X, Y), small().fit(X, Y)
-    assert [h["epoch"] for h in model.history_] == [100, 200] and {"discriminator", "generator"} <= set(model.history_[0])
+    assert [h["epoch"] for h in model.history_] == [100, 200] and {"discriminator", "generator", "value", "penalty"} <= set(model.history_[0])
+    for row in model.history_:
+        assert row["discriminator"] == pytest.approx(10 * row["penalty"] - row["value"], rel=1e-4)
     for part in ("generator", "discriminator"):
         was, now = (getattr(m.module_, part).layers[0].weight for m in (start, model))
         assert not torch.equal(was, now)
@@ -122,7 +132,7 @@ def test_refusals():
         small(learning_rate=1e30).fit(X, Y)
 
 
-@pytest.mark.parametrize("name, value", [("noise_dim", 0), ("dropout", 1), ("iterations", -1), ("learning_rate", 0), ("beta1", 1),
+@pytest.mark.parametrize("name, value", [("noise_dim", 0), ("penalty_weight", -1), ("iterations", -1), ("learning_rate", 0), ("beta1", 1),
                                          ("batch_size", 0)])
 def test_bad_parameter_is_named(name, value):
     with pytest.raises(InvalidParameterError, match=f"'{name}' parameter of ConditionalGAN"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from numbers import Real
 
 import numpy as np
@@ -15,7 +14,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, Dropout
+from .adversarial import input_gradient, scores
+from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE
 from .base import EVAL_BATCH, DeepEstimator, Player
 from .draws import draw
 from .networks import MLP
@@ -33,14 +33,14 @@ class CGANNetwork(nn.Module):
         """Rows in (0, 1) for noise (n, noise_dim) and one-hot classes (n, C): (n, D) float32."""
         return self.generator(torch.cat([noise, classes], 1)).float().sigmoid()
 
-    def logits(self, x: Tensor, classes: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """log-odds that rows (n, D) of these classes are real: (n,) float32; ``drop`` acts on every hidden layer."""
-        h = torch.cat([x, classes], 1)
-        for i in range(len(self.discriminator.layers) - 1):
-            h = self.discriminator.layer(i, h)
-            h = drop(h) if drop is not None else h
-        with torch.autocast(x.device.type, enabled=False):  # a small difference of large scores
-            return self.discriminator.layers[-1](h.float())[:, 0]
+    def logits(self, x: Tensor, classes: Tensor) -> Tensor:
+        """log-odds that rows (n, D) of these classes are real: (n,) float32."""
+        return scores(self.discriminator, torch.cat([x, classes], 1))
+
+    def penalty(self, real: Tensor, fake: Tensor, classes: Tensor, mix: Tensor) -> Tensor:
+        """``E (|grad| - 1)^2`` of the log-odds in x, between real and generated rows of a class, at ``mix`` (n, 1)."""
+        gradient = input_gradient(self.discriminator, torch.cat([fake.lerp(real, mix), classes], 1))
+        return (torch.linalg.vector_norm(gradient[:, : real.shape[1]].float(), dim=1) - 1).square().mean()
 
 
 class ConditionalGAN(DeepEstimator):
@@ -56,7 +56,8 @@ class ConditionalGAN(DeepEstimator):
     ----------
     hidden : widths of the discriminator, mirrored in the generator.
     noise_dim : width of z.
-    dropout : share of the discriminator's hidden units that are zeroed; without it the discriminator wins at once.
+    penalty_weight : of the gradient penalty (Gulrajani et al., 2017) on the discriminator. It is younger than the method:
+        without it a discriminator of these widths wins on MNIST, with dropout too, and the generator learns nothing.
     iterations : steps of each player.
     batch_size, learning_rate, beta1 : of both Adams; 0.5 for the first moment lets the two settle.
     random_state, device, precision, verbose : see :class:`Autoencoder`.
@@ -64,7 +65,7 @@ class ConditionalGAN(DeepEstimator):
     Attributes
     ----------
     classes_ : (C,) the classes found in y.
-    history_ : one dict every 100 iterations: phase, seconds, and each player's loss.
+    history_ : one dict every 100 iterations: phase, seconds, each player's loss, eq. 2's "value" and the "penalty".
     objective_ : minus eq. 2's value on X, in nats: 2 log 2 where the discriminator can't tell. It belongs to this pair of
         players, and says nothing about which of two fits draws better.
     """
@@ -74,17 +75,17 @@ class ConditionalGAN(DeepEstimator):
     _parameter_constraints = {key: NETWORK_CONSTRAINTS[key] for key in
                               ("hidden", "batch_size", "random_state", "device", "precision", "verbose")} | {
         "noise_dim": [POSITIVE],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "penalty_weight": [Interval(Real, 0, None, closed="left")],
         "iterations": [COUNT],
         "learning_rate": [RATE],
         "beta1": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(self, *, hidden=(500, 500, 2000), noise_dim=10, dropout=0.5, iterations=50_000, batch_size=100, learning_rate=2e-4,
+    def __init__(self, *, hidden=(500, 500, 2000), noise_dim=10, penalty_weight=10.0, iterations=20_000, batch_size=100, learning_rate=5e-4,
                  beta1=0.5, random_state=None, device="auto", precision="auto", verbose=0):
         self.hidden = hidden
         self.noise_dim = noise_dim
-        self.dropout = dropout
+        self.penalty_weight = penalty_weight
         self.iterations = iterations
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -120,7 +121,7 @@ class ConditionalGAN(DeepEstimator):
 
     def _phases(self, trainer):
         net, X = self.module_, trainer.X
-        classes, drop = self._one_hot(self._of), Dropout(self.dropout, trainer.generator)
+        classes = self._one_hot(self._of)
 
         def noise() -> Tensor:
             return draw(torch.randn, self.batch_size, self.noise_dim, source=trainer.generator)
@@ -129,12 +130,14 @@ class ConditionalGAN(DeepEstimator):
             rows = draw(torch.randint, len(X), (self.batch_size,), source=trainer.generator)
             with torch.no_grad():
                 fake = net.generate(noise(), classes[rows])
-            real, fake = net.logits(X[rows], classes[rows], drop), net.logits(fake, classes[rows], drop)
-            return F.softplus(-real).mean() + F.softplus(fake).mean(), {}
+            mix = draw(torch.rand, self.batch_size, 1, source=trainer.generator)
+            penalty = net.penalty(X[rows], fake, classes[rows], mix)
+            value = F.softplus(-net.logits(X[rows], classes[rows])).mean() + F.softplus(net.logits(fake, classes[rows])).mean()
+            return value + self.penalty_weight * penalty, {"value": -value, "penalty": penalty}
 
         def generator():
             rows = draw(torch.randint, len(X), (self.batch_size,), source=trainer.generator)
-            return F.softplus(-net.logits(net.generate(noise(), classes[rows]), classes[rows], drop)).mean(), {}
+            return F.softplus(-net.logits(net.generate(noise(), classes[rows]), classes[rows])).mean(), {}
 
         def adam(part: nn.Module) -> torch.optim.Optimizer:
             return torch.optim.Adam(part.parameters(), lr=self.learning_rate, betas=(self.beta1, 0.999), fused=True)

@@ -115,7 +115,7 @@ _METHODS: dict[str, dict[str, Any]] = {
     "vade-umap": dict(epochs=150, init="umap", n_init=10, **_PRETRAINING),
     "vade-held": dict(epochs=150, init="umap", n_init=10, held_epochs=10, **_PRETRAINING),
     "n2d": dict(n_init=10, **_PRETRAINING),
-    "cgan": dict(iterations=50_000),
+    "cgan": dict(iterations=20_000),
 }
 _PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
