@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -315,6 +316,29 @@ def test_an_order_may_be_of_what_is_better_low_and_across_experiments(made):
     assert low.verdict == "exceeded"  # 22 where the paper has 60, and less is better
     extremes = [claims.answer(claim(answered_by=by | {"against": None, "reduce": r}), shelf).measured for r in ("min", "max", "mean")]
     assert extremes == pytest.approx([20, 22, 21])
+
+
+def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
+    from genclust.lab.papers.vade import errors_at_border, errors_inside
+    codes = np.concatenate([np.random.default_rng(0).normal(size=(40, 2)), 100 + np.random.default_rng(1).normal(size=(40, 2))])
+    labels, y = np.repeat([0, 1], 40), np.repeat([0, 1], 40)
+    arrays = dict(codes=codes, code_rows=np.arange(80), labels=labels)
+    y[:5] = 1  # wrong, and every neighbour is in the same far-away cluster
+    holds, reason = errors_inside(None, arrays, SimpleNamespace(y=y))
+    assert holds and reason.startswith("100 %") and not errors_at_border(None, arrays, SimpleNamespace(y=y))[0]
+    mixed = arrays | dict(codes=np.random.default_rng(0).normal(size=(80, 2)))  # two clusters in one place
+    assert not errors_inside(None, mixed, SimpleNamespace(y=y))[0]
+    assert errors_inside(None, arrays, SimpleNamespace(y=labels)) == (False, "no wrong points")
+
+
+def test_errors_are_compared_in_the_runs_with_the_best_objective(made):
+    from genclust.lab.papers.vade import fewer_errors_than_dec, fewer_errors_than_vae
+    record = made[1][1]
+    runs = {"vade": records_with(record, [0.9, 0.7], [1.0, 2.0]), "dec": records_with(record, [0.8, 0.6], [2.0, 1.0]), "vae+gmm": []}
+    assert fewer_errors_than_dec(runs) == (False, "VaDE: 30.00 % wrong, DEC: 20.00 % wrong")
+    assert fewer_errors_than_dec(runs | {"vade": runs["vade"][:1]})[0]
+    with pytest.raises(LookupError, match="VAE.GMM"):
+        fewer_errors_than_vae(runs)
 
 
 def test_papers_that_disagree_about_a_cell_are_found():
