@@ -24,6 +24,7 @@ test: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python tests/bench.py
+	@$(BIN)/python tests/bench_transport.py
 
 faults: $(VENV)/.installed
 	@$(BIN)/python -m pytest -n 0 tests/test_survival.py --faults book/faults.json --deselect \

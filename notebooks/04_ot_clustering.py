@@ -198,14 +198,15 @@ plots.table([{
 # ## The weight of the transport term
 #
 # Equation 11 adds the two losses without a weight, and the scale of either depends on conventions that are not in the
-# text (sum or mean over pixels and rows). So it is swept, before anything else was recorded, at a tenth of the epochs.
+# text (sum or mean over pixels and rows). So it is swept, before anything else was recorded, for 20 epochs.
 # The autoencoder can shrink its codes until the transport term hardly counts, so the same epsilon means something
 # else in every row: it is shown relative to the mean cost.
 #
 # **The choice, without labels.** The method assigns to the nearest centre, which presupposes that the centres sit in the
 # clusters of the codes. Where the weight is too small they lag behind codes that move; where it is larger than needed
-# it costs reconstruction. We take the smallest weight at which the nearest centres agree with k-means on the same
-# codes (ARI of at least 0.9). The accuracies are there to see what that choice was worth; they took no part in it.
+# it costs reconstruction. So: among the weights at epsilon 0.01 whose nearest centres agree with k-means on the same codes
+# (ARI) to within 0.05 of the best agreement, the one that reconstructs best. The rule was written when the sweep was
+# done, from these two columns; the accuracies are there to see what the choice was worth.
 
 # %% tags=["hide-input"]
 sweep = book.find(experiment="ot-clustering/weight", profile="paper")
@@ -217,9 +218,10 @@ rows = [{
 } for r in sorted(sweep, key=lambda r: (r.spec.params["epsilon"], r.spec.params["clustering_weight"]))]
 if rows:
     display(plots.table(rows))
-    agreeing = sorted(r.spec.params["clustering_weight"] for r in sweep if r.spec.params["epsilon"] == 0.01 and r.metrics["agreement"] >= 0.9)
-    display(Markdown(f"At epsilon 0.01 the rule takes {f'{agreeing[0]:g}' if agreeing else 'none of these weights'}; the runs below have "
-                     f"{ot_clustering.WEIGHT:g}."))
+    at = {r.spec.params["clustering_weight"]: r.metrics for r in sweep if r.spec.params["epsilon"] == 0.01}
+    agreeing = [w for w, m in at.items() if m["agreement"] >= max(n["agreement"] for n in at.values()) - 0.05]
+    chosen = min(agreeing, key=lambda w: at[w]["reconstruction"])
+    display(Markdown(f"The rule takes {chosen:g}; the runs below have {ot_clustering.WEIGHT:g}."))
 
 # %% [markdown]
 # ## Table 1: accuracy over seeds

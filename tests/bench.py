@@ -16,12 +16,15 @@ from pathlib import Path
 
 import torch
 
-from genclust import VaDE
-from genclust.base import resolve_device, resolve_precision
+from genclust import VaDE, WAMiC, WAMiCSelection
+from genclust.adversarial import clip_weights, relativistic
+from genclust.base import MixedAdam, Trainer, resolve_device, resolve_precision
 from genclust.datasets import load
+from genclust.hrwae import HRWAENetwork, intermediate_loss, player_losses
 from genclust.lab.records import RecordStore
 from genclust.lab.schedule import run_all
 from genclust.lab.specs import Spec
+from genclust.networks import MLP, ReplicaMLP
 
 THREADS = min(2, len(os.sched_getaffinity(0)))
 SIZES = [784, 500, 500, 2000, 10]
@@ -73,6 +76,145 @@ def clustpy_epochs(X) -> tuple[float, float]:
     return (seconds(3, 1) - base) / 2, (seconds(1, 3) - base) / 2
 
 
+def critic_steps(X, steps: int = 40) -> tuple[float, float]:
+    """Steps a second of WAMiC's critic on MNIST (batch 130): ours, and the same written plainly in PyTorch, with a call
+    of the critic each for real, generated and mixed rows and autograd for the penalty, in float32."""
+    device = resolve_device("auto")
+    model = WAMiC(10, random_state=0)
+    model.seed_, model.likelihood_ = 0, "gaussian"
+    net = model._build(X.shape[1], torch.Generator().manual_seed(0)).to(device)
+    rows, source = torch.from_numpy(X[:10_000]).to(device), torch.Generator(device).manual_seed(0)
+    trainer = Trainer(model, net, rows, generator=source, dtype=resolve_precision("auto", device))
+    player = model._critic(net, net.critic, trainer.batch, source, 1e-4)
+    adam = torch.optim.Adam(net.critic.parameters(), lr=1e-4, betas=(0.5, 0.9))
+
+    def plain() -> None:
+        x, noise = trainer.batch(130), torch.randn(10, 13, 10, generator=source, device=device)
+        with torch.no_grad():
+            mixture = net.mixture
+            scale = mixture.factors.tril(-1) + torch.diag_embed(mixture.factors.diagonal(dim1=1, dim2=2).exp())
+            y = net.decoder((noise @ scale.mT + mixture.means[:, None]).flatten(0, 1))
+            weights = (mixture.logits.softmax(0) / 13).repeat_interleave(13)
+        mix = torch.rand(130, 1, generator=source, device=device)
+        between = (mix * x + (1 - mix) * y).requires_grad_()
+        slope = torch.autograd.grad(net.critic(between).sum(), between, create_graph=True)[0].norm(dim=1)
+        loss = net.critic(y)[:, 0] @ weights - net.critic(x).mean() + 10 * (slope - 1).square() @ weights
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    def rate(step) -> float:
+        times = []
+        for _ in range(steps + 5):
+            start = time.perf_counter()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        return 1 / statistics.median(times[5:])
+
+    return rate(lambda: trainer._step(player)), rate(plain)
+
+
+def replica_rates(replicas: int = 30, iterations: int = 20) -> tuple[float, float]:
+    """Iterations a second of step 3 on three moons, summed over replicas: side by side, and one after another."""
+    X = load("three_moons").X
+    settings = dict(latent_dim=1, hidden=(64, 64), critic_hidden=(64, 64), iterations=iterations, warmup=0, encoder_epochs=0,
+                    pretrain_epochs=1, n_init=1, log_every=iterations, critic_batch=128, batch_size=64, random_state=0)
+
+    def rate(model, phase: str, n: int) -> float:
+        (row,) = [h for h in model.fit(X).history_ if h["phase"] == phase]
+        return n * iterations / row["seconds"]
+
+    choice = WAMiCSelection((3,), n_replicas=replicas, estimate_iterations=1, **settings)
+    alone = WAMiC(3, pretraining="end-to-end", track_encoder=False, precision="float32", **settings)
+    return rate(choice, "adversarial, K=3", replicas), rate(alone, "adversarial", 1)
+
+
+def gan_iterations(n_features: int, hidden: int, K: int = 10, batch: int = 50, noise_dim: int = 64) -> tuple[float, float]:
+    """Median seconds of an iteration of GANMM's GANs, a generator step and five critic steps for each of K clusters:
+    all as one batched program, and one after another in a loop. In turns, so that both meet the same machine."""
+    def generators(n: int) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(i) for i in range(n)]
+
+    def player(make, leading: tuple[int, ...]):
+        networks = [make(sizes) for sizes in ([noise_dim, hidden, n_features], [n_features, hidden, 1])]
+        optimizers = [torch.optim.RMSprop(network.parameters(), lr=5e-5, alpha=0.9, foreach=True) for network in networks]
+        generator, critic = networks
+
+        def step(loss: torch.Tensor, of: int) -> None:
+            loss.backward(inputs=list(networks[of].parameters()))
+            optimizers[of].step()
+            optimizers[of].zero_grad()
+
+        def iteration() -> None:
+            step(-critic(generator(torch.randn(*leading, batch, noise_dim))).mean(-2).sum(), 0)
+            for _ in range(5):
+                with torch.no_grad():
+                    fake = generator(torch.randn(*leading, batch, noise_dim))
+                both = critic(torch.cat([fake, torch.rand(*leading, batch, n_features)], -2))
+                step((both[..., :batch, :].mean(-2) - both[..., batch:, :].mean(-2)).sum(), 1)
+                clip_weights(critic.parameters(), 0.01)
+        return iteration
+
+    batched = player(lambda sizes: ReplicaMLP(sizes, generators(K)), (K,))
+    single = [player(lambda sizes: MLP(sizes, generators(1)[0]), ()) for _ in range(K)]
+    times: dict[str, list[float]] = {"batched": [], "loop": []}
+    for _ in range(40):
+        for name, iterations in (("batched", [batched]), ("loop", single)):
+            start = time.perf_counter()
+            for iteration in iterations:
+                iteration()
+            times[name].append(time.perf_counter() - start)
+    return statistics.median(times["batched"][5:]), statistics.median(times["loop"][5:])
+
+
+def hrwae_rates(X, rows: int = 128, rounds: int = 9) -> dict[str, float]:
+    """Images a second of a training step of HRWAE-GAN, L = 2: plain eager float32 PyTorch first, then with one more of
+    what the library does at a time. The variants take turns, so that what else the machine does hits all alike."""
+    variants = ("plain", "patches", "channels last", "fused", "bfloat16", "compiled")
+    images = torch.from_numpy(X[:rows])
+    steps = {name: _hrwae_step(images, variants[: i + 1]) for i, name in enumerate(variants)}
+    times = {name: [] for name in variants}
+    for _ in range(rounds + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    return {name: rows / statistics.median(found[2:]) for name, found in times.items()}
+
+
+def _hrwae_step(x, have):
+    """One training step with the given accelerations."""
+    low = torch.bfloat16 if "bfloat16" in have else torch.float32
+    net = HRWAENetwork((28, 28, 1), "bernoulli", 2, 4, 16, 0, 128, torch.Generator().manual_seed(0))
+    if "patches" not in have:
+        net.autoencoder.encoder[0][0].__class__ = torch.nn.Conv2d
+        net.autoencoder.output.__class__ = torch.nn.ConvTranspose2d
+    layers = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+    if "fused" in have:
+        optimizer = MixedAdam(net.parameters(), {m.weight for m in net.modules() if isinstance(m, layers)}, low, 1e-8)
+        optimizer.lower(1e-4)
+    else:
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    autoencoder = torch.compile(net.autoencoder) if "compiled" in have else net.autoencoder
+
+    def step():
+        with torch.autocast("cpu", low, enabled=low != torch.float32):
+            images = net.images(x) if "channels last" in have else net.images(x).contiguous(memory_format=torch.contiguous_format)
+            found = autoencoder(images, torch.randn_like)
+            if "fused" in have:
+                error = net.reconstruction(found.output, x)
+            else:
+                error = torch.nn.functional.binary_cross_entropy_with_logits(net.rows(found.output), x, reduction="none").sum(1)
+            l_d, l_g = player_losses(found, net.discriminators, relativistic, [1.0, 0.5])
+            loss = error.mean() + 20 * l_g + 10 * intermediate_loss(found.maps) + l_d
+        loss.backward()
+        optimizer.step()
+        net.zero_grad()
+    return step
+
+
 def many_records(folder: Path) -> RecordStore:
     """5000 records of a realistic size (150 epochs) in a store of its own."""
     source = next(r for r in RecordStore(ROOT / "book" / "records").all() if len(r.history) > 150)
@@ -116,7 +258,12 @@ def main() -> None:
     after = multiplication_rate(dtype, device)
     rate = statistics.fmean((before, after))
     peer_pretraining, peer_training = clustpy_epochs(X)
+    ours, plain = critic_steps(X)
+    together, alone = replica_rates()
+    gans = {"tabular": gan_iterations(19, 64), "embedded": gan_iterations(10, 32)}
     share = network_flops(len(X)) / training / rate
+    images = hrwae_rates(X)
+    used = "bfloat16" if dtype == torch.bfloat16 else "fused"  # what a fit uses here
     with tempfile.TemporaryDirectory() as scratch:
         store = many_records(Path(scratch) / "records")
         start = time.perf_counter()
@@ -129,6 +276,13 @@ def main() -> None:
         ("pretraining epoch, MNIST, batch 256", f"{pretraining:.2f} s", f"ClustPy {peer_pretraining:.2f} s: {peer_pretraining / pretraining:.2f} times as fast"),
         ("VaDE epoch, MNIST, batch 256", f"{training:.2f} s", f"ClustPy {peer_training:.2f} s: {peer_training / training:.2f} times as fast (goal 2.5)"),
         ("share of the matrix rate", f"{100 * share:.0f} %", "goal 60 %"),
+        ("WAMiC's critic, MNIST, batch 130", f"{ours:.0f} steps/s", f"plain PyTorch {plain:.0f}: {ours / plain:.2f} times as fast (goal 2)"),
+        ("30 replicas of WAMiC, three moons", f"{together:.0f} iterations/s", f"one after another {alone:.0f}: {together / alone:.2f} times as fast (goal 5)"),
+        *((f"GANMM's GANs, K = 10, {name}", f"{1e3 * batched:.1f} ms", f"in a loop {1e3 * loop:.1f} ms: {loop / batched:.1f} times as fast (goal 3)")
+          for name, (batched, loop) in gans.items()),
+        ("HRWAE-GAN step, L = 2, batch 128", f"{images[used]:.0f} images/s", f"plain eager float32 {images['plain']:.0f}: "
+         f"{images[used] / images['plain']:.2f} times as fast (goal 1.5); each more: "
+         + ", ".join(f"{name} {rate:.0f}" for name, rate in images.items())),
         ("a second `make book`", f"{timed('make', 'book'):.1f} s", "goal 30 s"),
         ("`genclust status`, 5000 records", f"{listing:.2f} s", "goal 1 s"),
         (f"a table of {n_rows} records", f"{1e3 * collecting:.0f} ms", "goal 200 ms"),

@@ -132,8 +132,8 @@ def test_refusals():
         small(learning_rate=1e30).fit(X, Y)
 
 
-@pytest.mark.parametrize("name, value", [("noise_dim", 0), ("penalty_weight", -1), ("iterations", -1), ("learning_rate", 0), ("beta1", 1),
-                                         ("batch_size", 0)])
+@pytest.mark.parametrize("name, value", [("noise_dim", 0), ("penalty_weight", -1), ("iterations", -1),
+                                         ("learning_rate", 0), ("beta1", 1), ("batch_size", 0)])
 def test_bad_parameter_is_named(name, value):
     with pytest.raises(InvalidParameterError, match=f"'{name}' parameter of ConditionalGAN"):
         small(**{name: value}).fit(X, Y)

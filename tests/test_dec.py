@@ -113,7 +113,12 @@ def test_training_sharpens_and_finds_blobs():
 
 def test_renewals_come_at_their_interval_and_moving_rows_are_counted():
     seen = []
-    model = small(learning_rate=0.2).fit(X, callback=lambda m, phase, step, logs: phase == "dec" and seen.append((step, m.labels_.copy(), logs["moved"])))
+
+    def note(model, phase, step, logs):
+        if phase == "dec":
+            seen.append((step, model.labels_.copy(), logs["moved"]))
+
+    model = small(learning_rate=0.2).fit(X, callback=note)
     assert [step for step, *_ in seen] == [10, 20, 30, 40] and model.n_iter_ == 40
     labels = [small(iterations=0).fit(X).labels_] + [found for _, found, _ in seen]
     for before, after, (*_, moved) in zip(labels, labels[1:], seen):

@@ -341,6 +341,18 @@ def test_errors_are_compared_in_the_runs_with_the_best_objective(made):
         fewer_errors_than_vae(runs)
 
 
+def test_an_order_may_compare_two_metrics_and_a_metric_may_choose_the_best_run(made):
+    runs = [r.model_copy(update={"metrics": r.metrics | {"other": other}})
+            for r, other in zip(records_with(made[1][1], [0.5, 0.52, 0.54], [3.0, 2.0, 1.0]), [0.2, 0.3, 0.1])]
+    shelf = Shelf(gmm=runs)
+    by = dict(experiment="vade/digits", method="gmm", metric="accuracy")
+    order = dict(kind="order", value=None, unit=None, says="one metric is above another")
+    assert claims.answer(claim(**order, answered_by=by | dict(against="gmm", against_metric="other")), shelf).verdict == "reproduced"
+    assert claims.answer(claim(**order, answered_by=by | dict(against="gmm")), shelf).verdict == "not reproduced"
+    assert claims.answer(claim(answered_by=by | dict(reduce="best")), shelf).measured == pytest.approx(50)
+    assert claims.answer(claim(answered_by=by | dict(reduce="best", chosen_by="other")), shelf).measured == pytest.approx(52)
+
+
 def test_papers_that_disagree_about_a_cell_are_found():
     from genclust.lab.pages import disagreements
 

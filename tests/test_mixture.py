@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 from genclust import UMAPEmbedding, n2d
 from genclust.metrics import accuracy
-from genclust.mixture import TrainableMixture, initial_responsibilities
+from genclust.mixture import FullMixture, TrainableMixture, initial_responsibilities
 
 
 def random_mixture(n_clusters=4, dim=3, offset=0.0, seed=0):
@@ -199,3 +199,86 @@ def test_init_umap_names_the_extra_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ImportError, match=r"init='umap' needs umap-learn: pip install 'genclust\[umap\]'"):
         initial_responsibilities(BLOBS, 3, "umap")
+
+
+# -- full covariances ----------------------------------------------------------------------------------
+
+
+def random_full(n_clusters=4, dim=3, n_replicas=None, seed=0):
+    """A mixture with full covariances whose every parameter is random."""
+    mixture, generator = FullMixture(n_clusters, dim, n_replicas), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter, scale in zip(mixture.parameters(), (1.0, 2.0, 0.7)):
+            parameter.normal_(0, scale, generator=generator)
+    return mixture
+
+
+def test_full_densities_are_scipys():
+    mixture = random_full()
+    z = 3 * torch.randn(60, 3, generator=torch.Generator().manual_seed(1))
+    factors = mixture.factors.detach().double().numpy()
+    scales = np.tril(factors, -1) + np.stack([np.diag(np.exp(np.diag(f))) for f in factors])
+    covariances = scales @ scales.transpose(0, 2, 1)
+    expected = np.stack([multivariate_normal(m, c).logpdf(z.double().numpy())
+                         for m, c in zip(mixture.means.detach().double().numpy(), covariances)], 1)
+    weights = np.exp(mixture.logits.detach().double().numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(mixture.covariances, covariances, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(mixture.log_prob_components(z), expected, rtol=1e-4, atol=1e-3)  # some 1e3 nats
+        np.testing.assert_allclose(mixture.log_prob(z), logsumexp(expected + np.log(weights / weights.sum()), axis=1),
+                                   rtol=1e-4, atol=1e-3)
+    assert [p.requires_grad for p in mixture.parameters()] == [True] * 3
+
+
+def test_full_maximise_is_scikit_learns_m_step():
+    z, _ = make_blobs(300, n_features=3, centers=4, random_state=0)
+    z = z @ np.array([[1.0, 0.5, 0], [0, 1, -0.7], [0, 0, 1]])
+    em = GaussianMixture(4, reg_covar=1e-6, random_state=0).fit(z)
+    mixture = FullMixture(4, 3)
+    mixture.maximise(torch.from_numpy(z), torch.from_numpy(em.predict_proba(z)))
+    with torch.no_grad():  # EM has converged to 1e-3 in the likelihood: its last M-step is near this one
+        np.testing.assert_allclose(mixture.log_weights.exp(), em.weights_, atol=1e-3)
+        np.testing.assert_allclose(mixture.means, em.means_, atol=0.02)
+        np.testing.assert_allclose(mixture.covariances, em.covariances_, atol=0.05)
+        np.testing.assert_allclose(mixture.log_prob(torch.from_numpy(z).float()), em.score_samples(z), atol=0.05)
+
+
+def test_full_maximise_stays_proper_on_identical_points():
+    mixture = FullMixture(2, 2)
+    mixture.maximise(torch.zeros(5, 2), torch.eye(2)[torch.tensor([0, 0, 0, 0, 1])])
+    with torch.no_grad():
+        np.testing.assert_allclose(mixture.covariances, np.stack([1e-6 * np.eye(2)] * 2), rtol=1e-4)
+        assert mixture.log_prob(torch.zeros(1, 2)).isfinite().all()
+
+
+def test_full_draws_have_the_components_moments():
+    mixture, generator = random_full(n_clusters=2), torch.Generator().manual_seed(2)
+    z, c = mixture.sample(40_000, generator)
+    every = mixture.place_all(torch.randn(2, 20_000, 3, generator=generator))
+    with torch.no_grad():
+        shares = np.bincount(c, minlength=2) / len(c)
+        np.testing.assert_allclose(shares, mixture.log_weights.exp(), atol=0.015)  # six standard errors
+        for k in range(2):
+            for draws in (z[c == k], every[k]):
+                spread = mixture.covariances[k].diagonal().sqrt()
+                np.testing.assert_allclose((draws.mean(0) - mixture.means[k]) / spread, 0, atol=0.08)
+                np.testing.assert_allclose(np.cov(draws.T), mixture.covariances[k], atol=0.08 * float(spread.max()) ** 2)
+    only, k = mixture.sample(5, generator, cluster=1)
+    assert only.shape == (5, 3) and (k == 1).all()
+
+
+def test_full_mixtures_side_by_side_are_each_themselves():
+    many, z = random_full(n_replicas=3), torch.randn(3, 7, 3, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(3, 4, 5, 3, generator=torch.Generator().manual_seed(2))
+    r = torch.softmax(torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(3)), 2)
+    fitted = FullMixture(4, 3, 3)
+    fitted.maximise(z, r)
+    with torch.no_grad():
+        for i in range(3):
+            solo = FullMixture(4, 3)
+            solo.load_state_dict({name: value[i] for name, value in many.state_dict().items()})
+            np.testing.assert_allclose(many.log_responsibilities(z)[i], solo.log_responsibilities(z[i]), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(many.place_all(noise)[i], solo.place_all(noise[i]), rtol=1e-5, atol=1e-5)
+            solo.maximise(z[i], r[i])
+            for name, value in fitted.state_dict().items():
+                np.testing.assert_allclose(value[i], solo.state_dict()[name], rtol=1e-4, atol=1e-5, err_msg=name)

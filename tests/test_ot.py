@@ -135,6 +135,17 @@ def test_a_warm_start_saves_evaluations(solver):
     assert warm.n_iter < cold.n_iter and warm.column_error <= 1e-6
 
 
+def test_a_start_of_another_problem_is_not_insisted_on(solver):
+    """Codes far apart and an epsilon of a millionth of the cost: from useless potentials Newton alone gets stuck."""
+    generator = torch.Generator().manual_seed(0)
+    centers = 3 * torch.randn(10, 10, generator=generator, dtype=torch.float64)
+    rows = [centers[torch.randint(10, (300,), generator=generator)] for _ in range(2)]
+    costs = [squared_distances(z + 0.1 * torch.randn(z.shape, generator=generator, dtype=torch.float64), centers) for z in rows]
+    eps = 1e-5 * float(costs[0].mean())
+    t = transport(costs[1], eps, start=transport(costs[0], eps).potentials)
+    assert t.column_error <= 1e-6
+
+
 @pytest.mark.parametrize("size_penalty", PENALTIES)
 @pytest.mark.parametrize("part", ["value", "plan"])
 def test_derivatives(size_penalty, part):

@@ -31,11 +31,11 @@ def test_the_bound_is_reconstruction_minus_the_kl_to_a_standard_normal(likelihoo
         mean, log_var = net.encoder.distribution(x)
         kl = -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(1)
         terms = net.elbo_terms(x, noise)
-        out = net.decoder(mean + noise * (0.5 * log_var).exp()) if likelihood == "bernoulli" else None
+        z = mean + noise * (0.5 * log_var).exp()
         if likelihood == "bernoulli":
-            log_p = torch.distributions.Bernoulli(logits=out, validate_args=False).log_prob(x).sum(1)
+            log_p = torch.distributions.Bernoulli(logits=net.decoder(z), validate_args=False).log_prob(x).sum(1)
         else:
-            at, at_log_var = net.decoder.distribution(mean + noise * (0.5 * log_var).exp())
+            at, at_log_var = net.decoder.distribution(z)
             log_p = torch.distributions.Normal(at, (0.5 * at_log_var).exp()).log_prob(x).sum(1)
     np.testing.assert_allclose(terms["log p(x|z)"], log_p, rtol=1e-4)
     np.testing.assert_allclose(sum(terms.values()) - terms["log p(x|z)"], -kl, rtol=1e-4, atol=1e-4)

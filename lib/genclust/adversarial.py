@@ -1,4 +1,4 @@
-"""Losses of Wasserstein GANs: the critic's estimate, the gradient penalty, weight clipping.
+"""Losses of Wasserstein GANs (the critic's estimate, the gradient penalty, weight clipping) and of GANs, relativistic or not.
 
 Every function takes scores or rows with any leading axes and keeps them: replicas that are trained side by
 side (:class:`~genclust.networks.ReplicaMLP`) get a loss each, and the gradient of their sum is the gradient of each.
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .networks import MLP
 
@@ -52,7 +53,7 @@ def input_gradient(critic: nn.Module, x: Tensor) -> Tensor:
     masks = []
     for i in range(len(critic.layers) - 1):
         x = critic.layer(i, x)
-        masks.append(x > 0)
+        masks.append((x.detach() > 0).to(x.dtype))
     gradient = critic.layers[-1].weight
     for layer, mask in zip(critic.layers[-2::-1], masks[::-1]):
         gradient = (gradient * mask) @ layer.weight
@@ -81,3 +82,22 @@ def clip_weights(parameters: Iterable[nn.Parameter], bound: float) -> None:
         raise ValueError(f"bound={bound}: weights can only be clipped to a positive bound, 0.01 for example")
     for parameter in parameters:
         parameter.clamp_(-bound, bound)
+
+
+def relativistic(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses of discriminator and generator from paired scores (n,), (n,): equations 3 and 4 of HRWAE-GAN.
+
+    Each is the mean of -log sigmoid of a difference: how much more real the real one looks, or the fake one
+    (Jolicoeur-Martineau, 2019). Both depend on both scores.
+    """
+    return F.softplus(fake - real).mean(), F.softplus(real - fake).mean()
+
+
+def standard(real: Tensor, fake: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Losses of discriminator and generator where each score is judged alone: equation 2 of HRWAE-GAN.
+
+    The generator's is the non-saturating -log D(fake), as WAE-GAN trains it. With one-sided label
+    ``smoothing`` the discriminator's target for real rows is 1 - smoothing (Salimans et al., 2016).
+    """
+    judged = (1 - smoothing) * F.softplus(-real) + smoothing * F.softplus(real)
+    return (judged + F.softplus(fake)).mean(), F.softplus(-fake).mean()

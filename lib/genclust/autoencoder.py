@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn.base import ClusterMixin
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -46,15 +48,18 @@ def resolve_likelihood(likelihood: str, X: np.ndarray) -> str:
 
 
 def reconstruction_error(output: Tensor, x: Tensor, likelihood: str) -> Tensor:
-    """Mean over rows of the sum over features: cross-entropy of logits, or half the squared error."""
+    """Mean over rows of the sum over features: cross-entropy of logits, or half the squared error.
+
+    Of replicas, (R, n, d), the sum over replicas.
+    """
     if likelihood == "bernoulli":
         return -bernoulli_log_likelihood(output, x).mean()
-    return 0.5 * (output.float() - x).square().sum() / len(x)
+    return 0.5 * (output.float() - x).square().sum() / x.shape[-2]
 
 
 def pretrain(trainer: Trainer, encoder: MLP, decoder: MLP, likelihood: str, *, stacked: bool, layer_epochs: int,
-             epochs: int, batch_size: int, learning_rate: float, corruption: float) -> None:
-    """Trains encoder and decoder to reconstruct, without labels.
+             epochs: int, batch_size: int, learning_rate: float | Callable[[int], float], corruption: float) -> None:
+    """Trains encoder and decoder to reconstruct, without labels; ``learning_rate`` may depend on the epoch.
 
     Stacked (Vincent et al., 2010): layer i of the encoder and its mirror in the decoder first learn to
     reconstruct the output of the layers below from a copy with a share ``corruption`` of its entries,
@@ -74,7 +79,8 @@ def pretrain(trainer: Trainer, encoder: MLP, decoder: MLP, likelihood: str, *, s
             return reconstruction_error(back, below, likelihood if i == 0 else "gaussian"), {}
         return loss
 
-    options = dict(batch_size=batch_size, learning_rate=exponential_decay(learning_rate))
+    rate = learning_rate if callable(learning_rate) else exponential_decay(learning_rate)
+    options = dict(batch_size=batch_size, learning_rate=rate)
 
     def train() -> None:
         if stacked:
@@ -140,6 +146,39 @@ class CodingEstimator(DeepEstimator):
         """The objective on X, a mean over rows; higher is better. For VaDE the ELBO in nats a row, from one
         draw of z by the fit's own seed; for an autoencoder minus the reconstruction error."""
         return self._score(self._rows(X))
+
+
+class MixtureEstimator(ClusterMixin, CodingEstimator):
+    """What estimators share whose module also has a ``mixture`` over the codes."""
+
+    def _log_posterior(self, X: Tensor) -> Tensor:
+        net = self.module_
+        return self._map(lambda x: net.mixture.log_responsibilities(net.encoder(x)), X)
+
+    def predict_proba(self, X) -> np.ndarray:
+        """p(c | z) at the code of x, (n, K) float32: VaDE's eqs. 11 and 12 at z = the encoder's mean, WAMiC's eq. 4."""
+        return self._log_posterior(self._rows(X)).exp().cpu().numpy()
+
+    def predict(self, X) -> np.ndarray:
+        """The most probable cluster of every row, (n,) int64."""
+        return self._log_posterior(self._rows(X)).argmax(1).cpu().numpy()
+
+    def sample(self, n_samples=1, *, cluster=None, random_state=None) -> tuple[np.ndarray, np.ndarray]:
+        """Draws c, then z, and gives the mean of p(x | z).
+
+        Returns X (n_samples, n_features) and the clusters (n_samples,). ValueError for a cluster that
+        does not exist.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples}: use 1 or more")
+        generator = self._draws(random_state)
+        n_clusters = len(self.module_.mixture.logits)
+        if cluster is not None and not 0 <= cluster < n_clusters:
+            raise ValueError(f"cluster={cluster} does not exist: use 0 to {n_clusters - 1}")
+        with torch.no_grad():
+            z, c = self.module_.mixture.sample(n_samples, generator, cluster)
+        return self.inverse_transform(z.cpu().numpy()), c.cpu().numpy()
 
 
 class Autoencoder(CodingEstimator):

@@ -14,8 +14,9 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -88,28 +89,32 @@ class MixedAdam:
     throughout; in float32 nothing is lowered and this is plain fused Adam.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], matrices: set[nn.Parameter], dtype: torch.dtype, eps: float):
-        self.parameters = list(parameters)
+    def __init__(self, parameters: Iterable[nn.Parameter], matrices: set[nn.Parameter], dtype: torch.dtype, eps: float,
+                 betas: tuple[float, float] = (0.9, 0.999), factors: Mapping[nn.Parameter, float] | None = None):
+        factors = factors or {}
+        self.parameters = sorted(parameters, key=lambda p: factors.get(p, 1.0))
         self.dtype = dtype
         self.low = [p for p in self.parameters if dtype != torch.float32 and p in matrices]
         self.masters = {p: p.data for p in self.low}
-        self.adam = torch.optim.Adam([nn.Parameter(self.masters[p]) if p in self.masters else p
-                                      for p in self.parameters], lr=1.0, eps=eps, fused=True)
+        groups = [{"factor": factor, "params": [nn.Parameter(self.masters[p]) if p in self.masters else p for p in own]}
+                  for factor, own in groupby(self.parameters, key=lambda p: factors.get(p, 1.0))]
+        self.adam = torch.optim.Adam(groups, lr=1.0, betas=betas, eps=eps, fused=True)
+        self.stepped = [p for group in self.adam.param_groups for p in group["params"]]
 
     def lower(self, rate: float) -> None:
         """Before an epoch: sets the learning rate and casts the matrices."""
-        self.adam.param_groups[0]["lr"] = rate
+        for group in self.adam.param_groups:
+            group["lr"] = rate * group["factor"]
         for p in self.low:
             p.grad, p.data = None, p.data.to(self.dtype)
 
     def step(self) -> None:
         """One step on the gradients in ``.grad``, which are used up."""
-        stepped = self.adam.param_groups[0]["params"]
-        for p, q in zip(self.parameters, stepped):
+        for p, q in zip(self.parameters, self.stepped):
             if p is not q and p.grad is not None:
                 q.grad = p.grad.to(torch.float32) if q.grad is None else q.grad.copy_(p.grad)
         self.adam.step()
-        for p, q in zip(self.parameters, stepped):
+        for p, q in zip(self.parameters, self.stepped):
             if p is not q:
                 p.data.copy_(q.data)
             p.grad = None
@@ -166,25 +171,35 @@ class Trainer:
 
     # -- phases ------------------------------------------------------------------------------
 
-    def once(self, name: str, compute: Callable[[], None]) -> None:
-        """A phase without an optimizer, which changes the module in one go."""
+    def once(self, name: str, compute: Callable[[], None], *, logged: bool = False) -> None:
+        """A phase without an optimizer, which changes the module in one go; if ``logged``, its history is one epoch."""
         if self._resume_at(name) is None:
             return
+        started = time.perf_counter()
         compute()
+        if logged and self.max_steps is None:
+            self._log({"phase": name, "epoch": 1, "seconds": time.perf_counter() - started})
         self._save(name, 0, (), finished=True)
 
+    def _log(self, logs: dict) -> None:
+        self.history.append(logs)
+        if self.callback is not None:
+            self.callback(self.owner, logs["phase"], logs["epoch"], logs)
+
     def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
-              learning_rate: Callable[[int], float], adam_eps: float = 1e-8) -> None:
+              learning_rate: Callable[[int], float], adam_eps: float = 1e-8,
+              adam_betas: tuple[float, float] = (0.9, 0.999), factors: Mapping[nn.Parameter, float] | None = None) -> None:
         """Adam on ``loss(X[rows], rows)``, a scalar and its named terms, for ``epochs`` passes over X.
 
-        ``learning_rate`` maps an epoch, from 0, to the rate used in it. FloatingPointError where the
-        loss stops being finite.
+        ``learning_rate`` maps an epoch, from 0, to the rate used in it; a parameter in ``factors`` gets that many times
+        as much. FloatingPointError where the loss stops being finite.
         """
         saved = self._resume_at(name)
         if saved is None or epochs == 0:
             return
-        matrices = {layer.weight for layer in self.module.modules() if isinstance(layer, nn.Linear)}
-        optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps)
+        matrices = {layer.weight for layer in self.module.modules()
+                    if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))}
+        optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps, adam_betas, factors)
         first = self._restore(saved, [optimizer.adam]) if saved else 0
         n, steps = len(self.X), 0
         bar = tqdm(range(first, epochs), desc=name, initial=first, total=epochs, unit="epoch", leave=False,
@@ -218,11 +233,10 @@ class Trainer:
                     "lower learning_rate, or look for extreme values in X")
             logs = {"phase": name, "epoch": epoch + 1, "learning_rate": rate,
                     "seconds": time.perf_counter() - started, **logs}
-            self.history.append(logs)
             bar.set_postfix(loss=f"{logs['loss']:.4g}")
-            if self.callback is not None:
-                self.callback(self.owner, name, epoch + 1, logs)
-            self._save(name, epoch + 1, [optimizer.adam], finished=epoch + 1 == epochs)
+            self._log(logs)
+            finished = epoch + 1 == epochs
+            self._save(name, epoch + 1, () if finished else [optimizer.adam], finished)
 
     def batch(self, size: int) -> Tensor:
         """Rows of X drawn with replacement, (size, d); for replicas (R, size, d), each its own."""
@@ -246,13 +260,13 @@ class Trainer:
 
         Every ``log_every`` iterations the history gets the mean over them of every player's loss, under its name, and
         of its terms; "epoch" is the number of iterations so far. There, and only there, the phase is checkpointed and
-        the callback called. With ``max_steps`` it ends after the first iteration that reaches so many steps of all
+        the callback called. A player may go on in the phase right after this one. With ``max_steps`` it ends after the first iteration that reaches so many steps of all
         players, whose losses are kept in turn. Diverged where a loss stops being finite.
 
         ``review(logs)``, called with what the history will get, may add to it, and ends the phase by returning True.
         """
         optimizers = [player.optimizer for player in players]
-        saved = self._resume_at(name)
+        saved = self._resume_at(name, optimizers)
         if saved is None or iterations == 0:
             return
         first = self._restore(saved, optimizers) if saved else 0
@@ -282,14 +296,12 @@ class Trainer:
                 self._restore(good, optimizers)
                 self._write(good)
                 raise Diverged(name, done, good["epoch"])
-            logs = {"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs}
             last = done == iterations
+            logs = {"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs}
             if review is not None:
                 last |= review(logs)
-            self.history.append(logs)
             bar.set_postfix({player.name: f"{logs[player.name]:.4g}" for player in players})
-            if self.callback is not None:
-                self.callback(self.owner, name, done, logs)
+            self._log(logs)
             good = now | {"history": list(self.history)}
             self._save(name, done, optimizers, finished=last)
             if last:
@@ -338,15 +350,18 @@ class Trainer:
 
     # -- checkpoints -------------------------------------------------------------------------
 
-    def _resume_at(self, name: str) -> dict | None:
-        """None: skip this phase. An empty dict: start it afresh. Else the state to take it up from."""
+    def _resume_at(self, name: str, optimizers: Sequence[torch.optim.Optimizer] = ()) -> dict | None:
+        """None: skip this phase. An empty dict: start it afresh. Else the state to take it up from.
+
+        ``optimizers`` are those that may go on in the next phase; they are restored though this one be finished.
+        """
         if self._resume is None:
             return {}
         if self._resume["phase"] != name:
             return None
         saved, self._resume = self._resume, None
         if saved["finished"]:
-            self._restore(saved)
+            self._restore(saved, optimizers)
             return None
         return saved
 
@@ -355,7 +370,7 @@ class Trainer:
             return
         if not finished and time.monotonic() - self._saved_at < self.save_every:
             return
-        self._write(self._state(phase, epoch, () if finished else optimizers, finished))
+        self._write(self._state(phase, epoch, optimizers, finished))
 
     def _state(self, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer], finished: bool) -> dict:
         """Everything that a checkpoint holds: what is plain JSON, and the tensors themselves under "tensors"."""
@@ -501,7 +516,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         best = None
         for restart in range(self.n_restarts):
-            seed = (first_seed + restart * 7919) % (2**31 - 1)
+            seed = nth_seed(first_seed, restart)
             file = checkpoint
             if checkpoint is not None and restart:
                 file = checkpoint.with_name(f"{checkpoint.stem}.{restart}{checkpoint.suffix}")
@@ -516,7 +531,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         module = self._build(X.shape[1], torch.Generator().manual_seed(seed)).to(X.device)
         self.module_ = module
         trainer = Trainer(self, module, X, generator=self._generator(seed, X.device), dtype=dtype, callback=callback,
-                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "", max_steps=max_steps,
+                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "",
+                          max_steps=max_steps,
                           shared=cache and cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors")
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
         diverged = None
@@ -536,9 +552,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None) -> str:
         """Names this fit: parameters that change its result (or those in ``names``), precision, seed and data."""
-        params = self.get_params()
         unused = ("verbose", "random_state", "n_restarts", "device")
-        kept = {key: params[key] for key in (names or sorted(set(params) - set(unused)))}
+        kept = {key: getattr(self, key) for key in (names or sorted(set(self.get_params()) - set(unused)))}
         who = "" if names else type(self).__name__
         text = json.dumps([who, kept, self.precision_, X.device.type, torch.get_num_threads(), seed, list(X.shape)],
                           default=plain, sort_keys=True)
@@ -566,6 +581,11 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def nth_seed(first: int, i: int) -> int:
+    """The seed of restart or replica i of a fit whose first has the seed ``first``."""
+    return (first + i * 7919) % (2**31 - 1)
 
 
 def exponential_decay(rate: float, factor: float = 1.0, every: int = 10, floor: float = 0.0) -> Callable[[int], float]:

@@ -111,7 +111,8 @@ class ConditionalGAN(DeepEstimator):
 
     def _check_data(self, X):
         if X.min() < 0 or X.max() > 1:
-            raise ValueError(f"X has to lie in [0, 1], as what is generated does, but it spans [{X.min():g}, {X.max():g}]: scale X")
+            raise ValueError(f"X has to lie in [0, 1], as what is generated does, but it spans [{X.min():g}, {X.max():g}]: "
+                             "scale X")
 
     def _fingerprint(self, X, seed, names=None):
         return hashlib.sha256(super()._fingerprint(X, seed, names).encode() + self._of.tobytes()).hexdigest()
@@ -132,8 +133,9 @@ class ConditionalGAN(DeepEstimator):
                 fake = net.generate(noise(), classes[rows])
             mix = draw(torch.rand, self.batch_size, 1, source=trainer.generator)
             penalty = net.penalty(X[rows], fake, classes[rows], mix)
-            value = F.softplus(-net.logits(X[rows], classes[rows])).mean() + F.softplus(net.logits(fake, classes[rows])).mean()
-            return value + self.penalty_weight * penalty, {"value": -value, "penalty": penalty}
+            real, fake = net.logits(X[rows], classes[rows]), net.logits(fake, classes[rows])
+            value = -F.softplus(-real).mean() - F.softplus(fake).mean()
+            return self.penalty_weight * penalty - value, {"value": value, "penalty": penalty}
 
         def generator():
             rows = draw(torch.randint, len(X), (self.batch_size,), source=trainer.generator)

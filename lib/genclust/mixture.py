@@ -30,7 +30,7 @@ class TrainableMixture(nn.Module):
     @property
     def log_weights(self) -> Tensor:
         """log pi, (K,)."""
-        return self.logits.log_softmax(0)
+        return self.logits.log_softmax(-1)
 
     def log_prob_components(self, z: Tensor, log_var: Tensor | None = None) -> Tensor:
         """log N(z | mu_c, diag sigma_c^2): (n, d) -> (n, K).
@@ -46,15 +46,15 @@ class TrainableMixture(nn.Module):
 
     def log_joint(self, z: Tensor) -> Tensor:
         """log pi_c + log N(z | c): (n, d) -> (n, K)."""
-        return self.log_weights + self.log_prob_components(z)
+        return self.log_weights[..., None, :] + self.log_prob_components(z)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z): (n, d) -> (n,)."""
-        return self.log_joint(z).logsumexp(1)
+        return self.log_joint(z).logsumexp(-1)
 
     def log_responsibilities(self, z: Tensor) -> Tensor:
         """log p(c | z), eq. 12 of VaDE: (n, d) -> (n, K)."""
-        return self.log_joint(z).log_softmax(1)
+        return self.log_joint(z).log_softmax(-1)
 
     def sample(self, n: int, generator: torch.Generator, cluster: int | None = None) -> tuple[Tensor, Tensor]:
         """n draws of z, (n, d), and of their component, (n,); all from ``cluster`` where it is given."""
@@ -64,7 +64,11 @@ class TrainableMixture(nn.Module):
         else:
             c = torch.full((n,), cluster, device=device)
         noise = torch.randn(n, self.means.shape[1], generator=generator, device=device)
-        return self.means[c] + noise * (0.5 * self.log_vars[c]).exp(), c
+        return self.place(noise, c), c
+
+    def place(self, noise: Tensor, c: Tensor) -> Tensor:
+        """Standard normal noise (n, d) as draws from the components c (n,): (n, d)."""
+        return self.means[c] + noise * (0.5 * self.log_vars[c]).exp()
 
     @torch.no_grad()
     def maximise(self, z: Tensor, responsibilities: Tensor, floor: float = 1e-6) -> None:
@@ -79,6 +83,70 @@ class TrainableMixture(nn.Module):
         self.logits.copy_((mass / mass.sum()).log())
         self.means.copy_(means)
         self.log_vars.copy_(variances.log())
+
+
+class FullMixture(TrainableMixture):
+    """``p(z) = sum_k pi_k N(z | m_k, S_k S_k^T)`` with full covariances (WAMiC, eq. 7).
+
+    ``factors`` (K, d, d) holds the lower triangle of S_k, with the logarithm of its diagonal on the diagonal; what
+    is above it is not used. With ``n_replicas`` every parameter, argument and result has a leading axis R.
+    """
+
+    def __init__(self, n_clusters: int, dim: int, n_replicas: int | None = None):
+        nn.Module.__init__(self)
+        lead = () if n_replicas is None else (n_replicas,)
+        self.logits = nn.Parameter(torch.zeros(*lead, n_clusters))
+        self.means = nn.Parameter(torch.zeros(*lead, n_clusters, dim))
+        self.factors = nn.Parameter(torch.zeros(*lead, n_clusters, dim, dim))
+
+    @property
+    def log_scales(self) -> Tensor:
+        """log of the diagonal of every S_k, (K, d)."""
+        return self.factors.diagonal(dim1=-2, dim2=-1)
+
+    @property
+    def scales(self) -> Tensor:
+        """The Cholesky factors S_k, (K, d, d)."""
+        return self.factors.tril(-1) + torch.diag_embed(self.log_scales.exp())
+
+    @property
+    def covariances(self) -> Tensor:
+        """S_k S_k^T, (K, d, d)."""
+        return self.scales @ self.scales.mT
+
+    def log_prob_components(self, z: Tensor) -> Tensor:
+        """log N(z | m_k, S_k S_k^T): (n, d) -> (n, K)."""
+        apart = z[..., None, :, :] - self.means[..., :, None, :]
+        white = torch.linalg.solve_triangular(self.scales, apart.mT, upper=False)
+        norms = white.square().sum(-2).mT  # (n, K)
+        return -0.5 * (norms + z.shape[-1] * LOG_2PI) - self.log_scales.sum(-1)[..., None, :]
+
+    def place(self, noise: Tensor, c: Tensor) -> Tensor:
+        """Standard normal noise (n, d) as draws from the components c (n,): (n, d)."""
+        return self.means[c] + (self.scales[c] @ noise[..., None])[..., 0]
+
+    def place_all(self, noise: Tensor) -> Tensor:
+        """Noise (K, m, d) as m draws from every component, eq. 7: ``z_k = S_k e + m_k``, (K, m, d)."""
+        return noise @ self.scales.mT + self.means[..., :, None, :]
+
+    @torch.no_grad()
+    def maximise(self, z: Tensor, responsibilities: Tensor, floor: float = 1e-6) -> None:
+        """The M-step: weights, means and covariances from (n, d) codes and (n, K) responsibilities.
+
+        ``floor`` is added to every variance, so that a component on few points stays proper.
+        """
+        z, r = z.double(), responsibilities.double()
+        mass = r.sum(-2) + 1e-10
+        means = r.mT @ z / mass[..., None]
+        covariances = []
+        for k in range(r.shape[-1]):  # one at a time: all at once would take K copies of the codes
+            apart = z - means[..., k, None, :]
+            covariances.append((r[..., k, None] * apart).mT @ apart / mass[..., k, None, None])
+        tall = torch.stack(covariances, -3) + floor * torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+        scales = torch.linalg.cholesky(tall)
+        self.logits.copy_((mass / mass.sum(-1, keepdim=True)).log())
+        self.means.copy_(means)
+        self.factors.copy_(scales.tril(-1) + torch.diag_embed(scales.diagonal(dim1=-2, dim2=-1).log()))
 
 
 def initial_responsibilities(

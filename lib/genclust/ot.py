@@ -29,6 +29,7 @@ ANNEAL = 6.0  # epsilon falls by this factor from one level to the next
 FIRST = 0.02  # and starts at this share of the mean spread of a row's costs, if that is larger than epsilon
 ROUGH = 0.002  # marginal error at which a level is good enough to go on to the next
 TINY = 1e-300
+WARM = 20  # evaluations that a warm start is given, before epsilon is annealed after all
 REACH = 40.0  # a step moves no potential by more than so many epsilon: exp of it is far from overflow
 
 
@@ -176,9 +177,16 @@ def _solve(C: Tensor, a: Tensor, b: Tensor, start: Tensor | None, eps: float, rh
            max_iter: int) -> tuple:
     """Plan, value, f, g, row errors, column errors, each with a leading axis R, and the evaluations that were needed."""
     R, n, K = C.shape
-    g = C.new_zeros(R, K) if start is None else start.detach().to(C).reshape(-1, K).expand(R, K).clone()
-    level = eps
-    if start is None and method == "newton" and rho != 0:
+    if start is not None and method == "newton" and rho != 0 and max_iter > WARM:
+        warm = _solve(C, a, b, start, eps, rho, method, tol, WARM)
+        if float(warm[5].max()) <= tol:
+            return warm
+        *cold, n_iter = _solve(C, a, b, None, eps, rho, method, tol, max_iter - WARM)  # the problems were not so similar
+        return *cold, n_iter + WARM
+    g, level = C.new_zeros(R, K), eps
+    if start is not None:
+        g += start.detach().to(C).reshape(-1, K)
+    elif method == "newton":
         spread = FIRST * float((C.detach().mean(2) - C.detach().amin(2)).mean())
         while level < spread:
             level *= ANNEAL

@@ -6,13 +6,11 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import ClusterMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, CodingEstimator, pretrain
+from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, MixtureEstimator, pretrain
 from .base import exponential_decay
 from .mixture import INITS, LOG_2PI, TrainableMixture, initial_responsibilities
 from .networks import MLP, bernoulli_log_likelihood, linear
@@ -81,7 +79,7 @@ class VaDENetwork(nn.Module):
         return {"log p(x|z)": self.log_likelihood(x, z), **terms}
 
 
-class VaDE(ClusterMixin, CodingEstimator):
+class VaDE(MixtureEstimator):
     """Clustering by a variational autoencoder whose prior is a Gaussian mixture.
 
     Maximises the evidence lower bound of eq. 13 by Adam, from pretrained layers and a mixture
@@ -211,10 +209,6 @@ class VaDE(ClusterMixin, CodingEstimator):
         self.labels_ = self._log_posterior(X).argmax(1).cpu().numpy()
         self.objective_ = self._score(X)
 
-    def _log_posterior(self, X: Tensor) -> Tensor:
-        net = self.module_
-        return self._map(lambda x: net.mixture.log_responsibilities(net.encoder(x)), X)
-
     def _score(self, X: Tensor) -> float:
         generator = torch.Generator(X.device).manual_seed(self.seed_)
 
@@ -223,27 +217,3 @@ class VaDE(ClusterMixin, CodingEstimator):
             return sum(self.module_.elbo_terms(x, noise).values())
 
         return float(self._map(rows, X).double().mean())
-
-    def predict_proba(self, X) -> np.ndarray:
-        """q(c | x), (n, K) float32: eqs. 11 and 12 at z = the encoder's mean."""
-        return self._log_posterior(self._rows(X)).exp().cpu().numpy()
-
-    def predict(self, X) -> np.ndarray:
-        """The most probable cluster of every row, (n,) int64."""
-        return self._log_posterior(self._rows(X)).argmax(1).cpu().numpy()
-
-    def sample(self, n_samples=1, *, cluster=None, random_state=None) -> tuple[np.ndarray, np.ndarray]:
-        """Section 3.1: draw c, then z, and give the mean of p(x | z).
-
-        Returns X (n_samples, n_features) and the clusters (n_samples,). ValueError for a cluster that
-        does not exist.
-        """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples}: use 1 or more")
-        generator = self._draws(random_state)
-        if cluster is not None and not 0 <= cluster < self.n_clusters:
-            raise ValueError(f"cluster={cluster} does not exist: use 0 to {self.n_clusters - 1}")
-        with torch.no_grad():
-            z, c = self.module_.mixture.sample(n_samples, generator, cluster)
-        return self.inverse_transform(z.cpu().numpy()), c.cpu().numpy()

@@ -18,7 +18,11 @@ class Method:
 
     ``make(seed, **params)`` builds the estimator; ``objective(estimator, X)`` is what restarts are picked by.
     ``module`` holds the method's code in genclust, None where scikit-learn has it all. ``step`` is the
-    name of the deep estimator inside a pipeline ("" where the estimator is deep itself).
+    name of the deep estimator inside a pipeline ("" where the estimator is deep itself), ``embedding`` that of an
+    autoencoder before it, whose pretrained layers the cache keeps.
+
+    ``labels(estimator, X)`` are those that are scored, on the rows of the fit; only where prediction need not repeat them
+    is it other than ``predict``.
 
     A ``supervised`` one is given the labels, and predicts none: its records hold what ``measure`` gives and no scores.
 
@@ -33,10 +37,12 @@ class Method:
     objective: Callable[[Any, Any], float]
     module: str | None = None
     step: str = ""
+    embedding: str = ""
     supervised: bool = False
     follow: Callable[..., dict[str, float]] | None = None
     measure: Callable[..., dict[str, float]] | None = None
     keep: Callable[..., dict[str, Any]] = figure_arrays
+    labels: Callable[[Any, Any], Any] = lambda m, X: m.predict(X)
 
     def deep(self, estimator):
         """The deep part of an estimator, or None."""
@@ -50,9 +56,12 @@ class Method:
         return set(deep.get_params()) - {"random_state", "verbose", "device"} if deep is not None else set()
 
     def fit_options(self, **options) -> dict:
-        """Keyword arguments for ``fit`` that reach the deep part."""
+        """Keyword arguments for ``fit`` that reach the deep part, and what an embedding before it has use for."""
+        if self.module is None:
+            return {}
         prefix = f"{self.step}__" if self.step else ""
-        return {prefix + key: value for key, value in options.items()} if self.module else {}
+        before = {f"{self.embedding}__{key}": options[key] for key in ("cache", "max_steps") if self.embedding and key in options}
+        return {prefix + key: value for key, value in options.items()} | before
 
 
 def _gmm(seed: int, **params):

@@ -46,7 +46,8 @@ class AnsweredBy(_Strict):
 
     ``reduce``: ``best`` takes the run with the best objective, as VaDE did; ``mean`` the mean over seeds;
     ``min`` and ``max`` their extremes; ``p-value`` is that of Welch's test against ``against``. An order claim
-    compares with ``against``, the other method, in ``against_experiment`` where that is another one. Of a
+    compares with ``against``, the other method, in ``against_experiment`` and by ``against_metric`` where these are other ones. ``chosen_by`` names
+    the metric by which the paper took its best run, where that is not the objective. Of a
     property, ``metric`` is the name: a check of one record of the method, or a comparison of the recorded runs
     of every method of the experiment.
     """
@@ -57,6 +58,8 @@ class AnsweredBy(_Strict):
     reduce: Literal["best", "mean", "min", "max", "p-value"] = "mean"
     against: str | None = None
     against_experiment: str | None = None
+    against_metric: str | None = None
+    chosen_by: str | None = None
 
 
 class Claim(_Strict):
@@ -200,7 +203,7 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         others = store.find(experiment=by.against_experiment or by.experiment, method=by.against, profile="paper")
         return _welch(claim, records, others, scale)
     values = [in_unit(record, by.metric, claim.unit) for record in records]
-    chosen = max(range(len(records)), key=lambda i: records[i].objective)
+    chosen = max(range(len(records)), key=lambda i: records[i].metrics[by.chosen_by] if by.chosen_by else records[i].objective)
     reduced = {"best": lambda v: v[chosen], "mean": statistics.fmean, "min": min, "max": max}
     measured = reduced[by.reduce](values)
     low, high = interval(values)
@@ -256,7 +259,8 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     it is reproduced if both p-values lie on the same side of 0.05.
     """
     by, unit = claim.answered_by, (claim.unit if claim.kind == "order" else None) or "percent"
-    a, b = ([in_unit(r, by.metric, unit) for r in rs] for rs in (records, others))
+    a = [in_unit(r, by.metric, unit) for r in records]
+    b = [in_unit(r, by.against_metric or by.metric, unit) for r in others]
     found = dict(claim=claim, records=records + others, scale="; ".join(filter(None, {scale, shortfall([r.spec for r in others])})))
     if len(a) < 2 or len(b) < 2:
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
@@ -303,7 +307,7 @@ def shortfall(specs: list[Spec]) -> str:
     found = []
     for spec in specs:
         full = make_specs(spec.experiment, profile="paper", methods=[spec.method])[0]
-        for key in ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "pretrain_iterations", "channels"):
+        for key in ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "encoder_epochs", "pretrain_iterations", "channels"):
             if spec.params.get(key, 0) < full.params.get(key, 0):
                 found.append(f"{key.replace('_', ' ')} {spec.params[key]} of {full.params[key]}")
         if spec.n_samples != full.n_samples:

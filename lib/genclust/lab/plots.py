@@ -95,6 +95,17 @@ def objectives(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str 
     return fig
 
 
+def boxes(panels: Mapping[str, np.ndarray], at: Sequence[int], xlabel: str, title: str = "") -> plt.Figure:
+    """For each name a panel with a box for every row of its values (len(at), runs)."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.6), squeeze=False)
+    for ax, (name, values) in zip(axes[0], panels.items()):
+        ax.boxplot([row[np.isfinite(row)] for row in np.asarray(values)], tick_labels=[str(k) for k in at], widths=0.55)
+        ax.set(xlabel=xlabel, ylabel=name)
+    fig.suptitle(title, fontsize=11)
+    fig.tight_layout()
+    return fig
+
+
 def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
     """Points (n, 2) twice: coloured by class, and by whether their cluster's class is theirs."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.8))
@@ -112,6 +123,21 @@ def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Seq
     for ax in (left, right):
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
+    fig.suptitle(title)
+    return fig
+
+
+def classes(points: Mapping[str, np.ndarray], y: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
+    """For each name points (n, 2), side by side, coloured by their classes (n,)."""
+    fig, axes = plt.subplots(1, len(points), figsize=(5.3 * len(points), 4.8), squeeze=False)
+    palette = sns.color_palette("tab10", len(names))
+    for ax, (what, where) in zip(axes[0], points.items()):
+        for c, name in enumerate(names):
+            ax.scatter(*where[y == c].T, s=5, color=palette[c], label=name)
+        ax.set_title(what)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+    axes[0, -1].legend(markerscale=3, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     fig.suptitle(title)
     return fig
 

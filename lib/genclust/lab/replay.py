@@ -49,7 +49,8 @@ def prefix(spec: Spec, X: np.ndarray, y: np.ndarray | None = None) -> dict[str, 
             estimator.set_params(n_init=1, max_iter=STEPS)
             return {"objective": [method.objective(estimator.fit(rows), rows)]}
         plain = dict(device="cpu", precision="float32", n_restarts=1, verbose=0)
-        deep.set_params(**{key: value for key, value in plain.items() if key in deep.get_params()})
+        for part in [deep, estimator[method.embedding]] if method.embedding else [deep]:
+            part.set_params(**{key: value for key, value in plain.items() if key in part.get_params()})
         for part in {id(deep): deep, id(estimator): estimator}.values():
             for key in part.get_params():
                 if key.rpartition("__")[2] == "n_init":

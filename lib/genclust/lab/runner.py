@@ -49,7 +49,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
     import sklearn
     import torch
 
-    from ..base import CheckpointError
+    from ..base import CheckpointError, Diverged
     from ..datasets import load
     from ..metrics import scores
     from .replay import prefix
@@ -67,19 +67,24 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
 
     def fit():
         estimator = method.make(spec.seed, **spec.params)
-        return estimator.fit(data.X, *([data.y] if method.supervised else []), **method.fit_options(callback=follow, checkpoint=checkpoint,
-                                                              cache=pretrained))
+        given = (data.X, data.y) if method.supervised else (data.X,)
+        try:
+            estimator.fit(*given, **method.fit_options(callback=follow, checkpoint=checkpoint, cache=pretrained))
+        except Diverged as error:  # a result too: the record holds the last finite state, and says so
+            log.warning("%s: %s", spec, error)
+            return estimator, {"diverged": error.iteration}
+        return estimator, {}
 
     try:
-        estimator = fit()
+        estimator, ended = fit()
     except CheckpointError as error:
         log.warning("%s: starting this run over", error)
         checkpoint.rename(checkpoint.with_suffix(".damaged"))
-        estimator = fit()
-    labels = data.y if method.supervised else estimator.predict(data.X)
+        estimator, ended = fit()
+    labels = data.y if method.supervised else method.labels(estimator, data.X)
     scored = {} if method.supervised else scores(data.y, labels)
     deep = method.deep(estimator)
-    measured = method.measure(estimator, data) if method.measure is not None else {}
+    measured = ended | (method.measure(estimator, data) if method.measure is not None else {})
     commit, dirty = git_state()
     constraints = _constraints()
     record = Record(

@@ -13,9 +13,9 @@ Each returns whether it holds, and the figures that decide it, in words.
 from __future__ import annotations
 
 from ..catalogue import BASELINES, Chapter, Experiment, Method
-from . import ot_clustering, vade
+from . import ganmm, hrwae_gan, ot_clustering, vade, wamic
 
-PAPERS = (vade, ot_clustering)
+PAPERS = (vade, wamic, ganmm, ot_clustering, hrwae_gan)
 
 METHODS: dict[str, Method] = dict(BASELINES)
 EXPERIMENTS: dict[str, Experiment] = {}

@@ -1,0 +1,353 @@
+"""GANMM (Yu and Zhou, 2018): what is run for its tables and figures, and what its statements are checked by."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ...datasets import Dataset, load
+from ...metrics import cluster_purity, scores
+from ..catalogue import BASELINES, Chapter, ChapterParameters, Experiment, Method
+from ..claims import welch
+from ..epsilon_em import Step, epsilon_em, memorising_em, mixed
+from ..figures import figure_arrays, labels_only
+from ..records import Record
+from ..specs import Spec
+
+# --- Methods ------------------------------------------------------------------------------------
+
+EPSILON_ROWS, EPSILON_DRAWS, EPSILON_NEIGHBOURS = 500, 200, 30
+PRINTED = {"purity": "purity", "ari": "ari", "nmi": "nmi_geometric"}  # a score's name in the paper and here
+
+
+def follow(deep, phase: str, epoch: int, data: Dataset, spec: Spec) -> dict[str, float]:
+    """The scores on the way, as the authors' code prints them, and the divergence that an epsilon-E-step leaves."""
+    if phase != "ganmm":
+        return {}
+    found = scores(data.y, deep.labels_)
+    curve = {name: found[name] for name in PRINTED.values()}
+    if spec.method == "ganmm" and deep.networks == "mlp":
+        curve["epsilon"] = epsilon(deep, data.X, spec.seed)
+    return curve
+
+
+def epsilon(deep, X: np.ndarray, seed: int) -> float:
+    """KL(q || p) in nats a row: q is the classifier's posterior, p that of the mixture of generators.
+
+    A GAN has no density: p(k | x) is estimated by the generators that the nearest of many draws, as many of each, come
+    from, weighed by the clusters' shares. One draw of each generator is added to the nearest ones, so that it is never zero.
+    """
+    from sklearn.neighbors import NearestNeighbors
+    K = deep.n_clusters
+    rows = np.random.default_rng(seed).permutation(len(X))[:EPSILON_ROWS]
+    draws = np.concatenate([deep.sample(EPSILON_DRAWS, cluster=k, random_state=seed + k)[0] for k in range(K)])
+    near = NearestNeighbors(n_neighbors=EPSILON_NEIGHBOURS).fit(draws).kneighbors(X[rows], return_distance=False)
+    counts = np.stack([(near // EPSILON_DRAWS == k).sum(1) for k in range(K)], 1) + 1.0
+    p = counts * (np.bincount(deep.labels_, minlength=K) + 1)
+    p /= p.sum(1, keepdims=True)
+    q = deep.predict_proba(X[rows]).astype(float)
+    return float((q * (np.log(q.clip(1e-12)) - np.log(p))).sum(1).mean())
+
+
+def measure(estimator, data: Dataset) -> dict[str, float]:
+    """What Table 2 and Figures 3 to 5 need: classes that are the majority of no cluster, clusters without rows, the purest
+    and the least pure cluster; and of a fit on a part of the rows the scores on all of them."""
+    labels = estimator.predict(data.X)
+    clusters = cluster_purity(data.y, labels)
+    found: dict[str, float] = {
+        "lost_classes": len(set(data.y.tolist()) - {c.majority for c in clusters}),
+        "empty_clusters": estimator.predict_proba(data.X[:1]).shape[1] - len(clusters),
+        "lowest_purity": min(c.purity for c in clusters), "highest_purity": max(c.purity for c in clusters)}
+    whole = load(data.name)
+    if len(whole.y) > len(data.y):
+        on_all = scores(whole.y, estimator.predict(whole.X))
+        found |= {f"{name}_whole": on_all[name] for name in PRINTED.values()}
+    return found
+
+
+def keep(estimator, deep, data: Dataset, labels: np.ndarray, spec: Spec) -> dict[str, np.ndarray]:
+    """The labels, and of images what Figure 2 draws."""
+    return (labels_only if data.image_shape is None else figure_arrays)(estimator, deep, data, labels, spec)
+
+
+def _ganmm(seed: int, **params: Any):
+    from ...ganmm import GANMM
+    return GANMM(random_state=seed, **params)
+
+
+def _embedded(seed: int, **params: Any):
+    from ...ganmm import embedded_ganmm
+    return embedded_ganmm(random_state=seed, **params)
+
+
+_method = partial(Method, make=_ganmm, objective=lambda m, X: float(m.objective_), module="ganmm", follow=follow,
+                  measure=measure, keep=keep)
+METHODS = {
+    "ganmm": _method("GANMM"),
+    "ganmm-em": _method("GANMM(EM)"),
+    "ganmm-code": _method("GANMM, all quirks of the authors' code"),
+    "ganmm-double": _method("GANMM, double softmax"),
+    "ganmm-untrained": _method("GANMM, untrained output layer"),
+    "ganmm-epoch": _method("GANMM, Algorithm 1 to the letter"),
+    "ganmm-penalty": _method("GANMM, gradient penalty"),
+    "ganmm-unaided": _method("GANMM, nothing borrowed and unequal draws"),
+    "sae+ganmm": _method("SAE+GANMM", make=_embedded, step="ganmm", keep=labels_only,
+                         objective=lambda m, X: float(m[-1].objective_), embedding="autoencoder"),
+}
+METHODS["sae+ganmm-em"] = replace(METHODS["sae+ganmm"], title="SAE+GANMM(EM)")
+METHODS["gmm-raw"] = replace(BASELINES["gmm"], measure=measure)
+
+# --- Experiments --------------------------------------------------------------------------------
+
+# The paper gives neither the number of iterations nor a criterion: as many as settle the classifier's assignment, and
+# no more than these. Networks, rates and shares are the authors' code's.
+ITERATIONS, PRETRAINING = 4000, 500
+_ALL_QUIRKS = ["double softmax", "untrained output", "single-cluster batches", "unclipped pretraining"]
+_TABULAR: dict[str, dict[str, Any]] = {
+    "ganmm": {},
+    "ganmm-em": dict(e_step="critics"),
+    "ganmm-code": dict(quirks=_ALL_QUIRKS),
+    "ganmm-double": dict(quirks=["double softmax"]),
+    "ganmm-untrained": dict(quirks=["untrained output"]),
+    "ganmm-epoch": dict(alternation="epoch", borrowing="highest", fakes="proportional"),
+    "ganmm-penalty": dict(lipschitz="penalty"),
+    "ganmm-unaided": dict(sigma=0.0, fakes="proportional"),
+}
+_BASELINES: dict[str, dict[str, Any]] = {
+    "kmeans": dict(n_init=10), "gmm-raw": dict(n_init=3, covariance_type="full", reg_covar=1e-3)}
+_SHORT = [[0, 0.5], [100, 0.2], [200, 0.1], [300, 0.04]]
+
+
+def _profiles(methods: dict[str, dict[str, Any]], n_samples: int, quick: dict[str, Any], **smoke: Any) -> dict[str, dict[str, Any]]:
+    """The shares of borrowed rows shrink as the iterations do, and the rate of learning rises where they are few."""
+    def shrunk(method: str, change: dict[str, Any]) -> dict[str, Any]:
+        if "iterations" not in methods[method]:
+            return dict(n_init=1)
+        return {key: value for key, value in change.items() if key != "sigma" or methods[method].get("sigma") != 0.0}
+    tiny = dict(iterations=4, pretrain_iterations=2) | smoke
+    return {"quick": {"n_samples": n_samples} | {m: shrunk(m, quick) for m in methods},
+            "smoke": {"n_samples": 1000} | {m: shrunk(m, tiny) for m in methods}}
+
+
+def _experiment(dataset: str, about: str, n_clusters: int, methods: dict[str, dict[str, Any]], *, quick: dict[str, Any],
+                n_samples: int = 2500, smoke: dict[str, Any] | None = None, **params: Any) -> Experiment:
+    common = dict(n_clusters=n_clusters, iterations=ITERATIONS, pretrain_iterations=PRETRAINING) | params
+    given = {m: common | p for m, p in methods.items()} | {m: dict(n_clusters=n_clusters) | p for m, p in _BASELINES.items()}
+    return Experiment("ganmm", dataset, about, given, _profiles(given, n_samples, quick, **smoke or {}))
+
+
+_QUICK = dict(iterations=400, pretrain_iterations=100, learning_rate=2e-4, sigma=_SHORT)
+EXPERIMENTS = {
+    "ganmm/image_segmentation": _experiment("image_segmentation", "Table 4", 7, _TABULAR, quick=_QUICK),
+    "ganmm/artificial_characters": _experiment("artificial_characters", "Table 5", 10, _TABULAR, quick=_QUICK),
+    "ganmm/digits": _experiment("digits", "not in the paper: small images as a table", 10, _TABULAR, quick=_QUICK),
+    "ganmm/three_moons": _experiment("three_moons", "not in the paper: two dimensions", 3, _TABULAR, quick=_QUICK),
+}
+
+_IMAGES: dict[str, dict[str, Any]] = {m: dict(networks="dcgan", noise_dim=128, channels=64, precision="auto", **_TABULAR[m])
+                                      for m in ("ganmm", "ganmm-em", "ganmm-double")}
+_DCGAN_QUICK = _QUICK | dict(iterations=20, pretrain_iterations=5, channels=4)
+
+
+def _raw_mnist(about: str, n_samples: int | None) -> Experiment:
+    found = _experiment("mnist_train", about, 10, _IMAGES, quick=_DCGAN_QUICK, smoke=dict(channels=2))
+    gmm = dict(n_clusters=10, n_init=3, covariance_type="diag", reg_covar=1e-3)  # 784 x 784 covariances of 6000 rows are singular
+    return replace(found, methods=found.methods | {"gmm-raw": gmm},
+                   profiles=found.profiles | ({"paper": {"n_samples": n_samples}} if n_samples else {}))
+
+
+EXPERIMENTS |= {"ganmm/mnist_train": _raw_mnist("Tables 1 and 2, Figure 2", None)}
+EXPERIMENTS |= {f"ganmm/mnist_train-{share}": _raw_mnist(f"Figures 3 to 5, {share} %", 600 * share) for share in (10, 50)}
+
+_SAE = dict(layer_epochs=8, pretrain_epochs=20)
+_EMBEDDED: dict[str, dict[str, Any]] = {
+    "sae+ganmm": dict(n_clusters=10, iterations=ITERATIONS, pretrain_iterations=PRETRAINING, autoencoder=_SAE),
+    "sae+ganmm-em": dict(n_clusters=10, iterations=ITERATIONS, pretrain_iterations=PRETRAINING, autoencoder=_SAE, e_step="critics"),
+    "ae+gmm": dict(n_clusters=10, covariance_type="full", n_init=10, **_SAE),
+}
+EXPERIMENTS["ganmm/mnist_embedded"] = Experiment("ganmm", "mnist_train", "Table 3", _EMBEDDED, {
+    "quick": {"n_samples": 5000, "ae+gmm": dict(layer_epochs=2, pretrain_epochs=5, n_init=1)}
+    | {m: _QUICK | dict(autoencoder=dict(layer_epochs=2, pretrain_epochs=5)) for m in ("sae+ganmm", "sae+ganmm-em")},
+    "smoke": {"n_samples": 1000, "ae+gmm": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1)}
+    | {m: dict(iterations=4, pretrain_iterations=2, autoencoder=dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2))
+       for m in ("sae+ganmm", "sae+ganmm-em")}})
+
+# --- Statements about recorded runs ---------------------------------------------------------------
+
+SMALL, LARGE = 2000 / 50_000, 10_000 / 50_000  # cluster sizes that the text calls small and large, as shares
+LEVEL = 0.1  # of the sum of all epsilons: what the second half may add to it
+
+
+def balanced(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Section 4.1: no cluster is small or large."""
+    shares = np.bincount(arrays["labels"], minlength=record.spec.params["n_clusters"]) / len(arrays["labels"])
+    return bool(shares.min() >= SMALL and shares.max() <= LARGE), (
+        f"clusters hold {100 * shares.min():.1f} % to {100 * shares.max():.1f} % of the rows "
+        f"({100 * SMALL:.0f} % to {100 * LARGE:.0f} % asked)")
+
+
+def epsilons_level_off(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Section 3: the measured divergences have a finite sum."""
+    _, values = record.curve("ganmm", "epsilon")
+    late = sum(values[len(values) // 2:]) / sum(values)
+    return late <= LEVEL, (f"epsilon is {values[0]:.2f} nats a row after the first hundred iterations and {values[-1]:.2f} after the "
+                           f"last; the second half adds {100 * late:.0f} % of the sum (at most {100 * LEVEL:.0f} % asked)")
+
+
+def _balances(runs: dict[str, list[Record]], method: str) -> list[list[float]]:
+    found = [record.curve("ganmm", "balance")[1] for record in runs.get(method, [])]
+    if len(found) < 2:
+        raise LookupError(f"two runs of {method} are needed; there are {len(found)}")
+    return found
+
+
+def imbalance_grows(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Without the remedy the entropy of the cluster sizes falls from the first hundred iterations to the last."""
+    curves = _balances(runs, "ganmm-unaided")
+    first, last = (statistics.fmean(curve[i] for curve in curves) for i in (0, -1))
+    return last < first, f"entropy of the sizes over log K, mean of {len(curves)} runs: {first:.3f} at first, {last:.3f} at the end"
+
+
+def remedy_balances(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """With borrowed rows and equal draws the entropy of the cluster sizes is higher, by Welch's test."""
+    aided, unaided = ([statistics.fmean(curve) for curve in _balances(runs, m)] for m in ("ganmm", "ganmm-unaided"))
+    p = welch(aided, unaided)
+    return p < 0.05, (f"entropy of the sizes over log K, mean over the iterations: {statistics.fmean(aided):.3f} with the remedy, "
+                      f"{statistics.fmean(unaided):.3f} without, Welch p = {p:.2g}")
+
+
+PROPERTIES = (balanced, epsilons_level_off)
+COMPARISONS = (imbalance_grows, remedy_balances)
+
+# --- Statements that need no records --------------------------------------------------------------
+
+ROUNDING = 1e-9  # of log-likelihoods of a few hundred nats
+
+
+def _mixture() -> tuple[np.ndarray, np.ndarray]:
+    """200 rows of two unit Gaussians four apart, and means to start from."""
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(-2, 1, 100), rng.normal(2, 1, 100)]), np.array([-0.5, 1.0])
+
+
+def _runs() -> dict[str, list[Step]]:
+    """Epsilon-EM with exact M-steps, for epsilons of several kinds."""
+    x, means = _mixture()
+    shares: dict[str, Callable[[int], float]] = {
+        "constant": lambda t: 0.3, "geometric": lambda t: 0.5 * 0.8**t,
+        "geometric, ever more rarely": lambda t: 2.0 ** -(t**0.5) if t and int(t**0.5) ** 2 == t else 0.0}
+    return {name: epsilon_em(x, means, mixed(share, len(x), 2), 150) for name, share in shares.items()}
+
+
+def likelihood_gap() -> tuple[bool, str]:
+    """Section 3: the log-likelihood exceeds the bound by exactly epsilon."""
+    steps = [step for run in _runs().values() for step in run]
+    worst = max(abs(s.likelihood - s.bound - s.epsilon) / abs(s.likelihood) for s in steps)
+    return worst < ROUNDING, f"largest relative difference of the two sides over {len(steps)} steps: {worst:.1g}"
+
+
+def step_bound() -> tuple[bool, str]:
+    """Section 3: a step lowers the log-likelihood by at most the epsilon before it."""
+    slack = [b.likelihood - a.likelihood + a.epsilon for run in _runs().values() for a, b in zip(run, run[1:])]
+    return min(slack) >= -ROUNDING, f"least of gain plus epsilon over {len(slack)} steps: {min(slack):.3g} nats"
+
+
+def sum_bound() -> tuple[bool, str]:
+    """Section 3: the log-likelihood is never below its start by more than the sum of the epsilons so far."""
+    slack = []
+    for run in _runs().values():
+        before = np.cumsum([s.epsilon for s in run]) - [s.epsilon for s in run]
+        slack += [s.likelihood - run[0].likelihood + spent for s, spent in zip(run[1:], before[1:])]
+    return bool(min(slack) >= -ROUNDING), f"least of total gain plus spent epsilons over {len(slack)} steps: {min(slack):.3g} nats"
+
+
+def summable_epsilons_converge() -> tuple[bool, str]:
+    """Section 3: where the epsilons have a finite sum, the log-likelihood never falls again from some step on."""
+    runs, said, holds = _runs(), [], True
+    for name in ("geometric", "geometric, ever more rarely"):
+        falls = [t for t, (a, b) in enumerate(zip(runs[name], runs[name][1:]), 1) if b.likelihood < a.likelihood - ROUNDING]
+        total = sum(s.epsilon for s in runs[name])
+        said.append(f"{name}: epsilons add up to {total:.3g} nats, " + (f"{len(falls)} falls, the last at step {falls[-1]}" if falls else "no fall"))
+        holds &= not falls or falls[-1] < len(runs[name]) // 2
+    return holds, "; ".join(said) + f"; of {len(runs['geometric'])} steps each"
+
+
+def early_convergence() -> tuple[bool, str]:
+    """Section 3: with components that remember their rows, the second step of EM changes nothing; smooth ones go on."""
+    moved: dict[float, list[list[float]]] = {1e-3: [], 1.0: []}
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X, labels = rng.normal(size=(150, 2)), rng.permutation(np.arange(150) % 3)
+        for bandwidth, found in moved.items():
+            found.append(memorising_em(X, labels, bandwidth, 3))
+    still, smooth = (statistics.fmean(m[1] for m in found) for found in moved.values())
+    return max(m[1] for m in moved[1e-3]) == 0, (
+        f"rows that change cluster in the second step, over 10 random data sets: {100 * still:.1f} % with bandwidth 0.001, "
+        f"{100 * smooth:.1f} % with bandwidth 1")
+
+
+def random_start() -> tuple[bool, str]:
+    """Section 3: from random parameters, the first assignment is likely to put (nearly) all rows into one cluster."""
+    from ...ganmm import GANMM
+    X = load("digits").X - 0.5
+    largest = [GANMM(10, init=None, iterations=1, random_state=seed).fit(X).weights_.max() for seed in range(10)]
+    likely = float(np.mean([share > 0.9 for share in largest]))
+    return likely > 0.5, (f"digits, 10 seeds: the largest cluster holds {100 * min(largest):.0f} % to {100 * max(largest):.0f} % of the "
+                          f"rows, over 90 % for {100 * likely:.0f} % of the seeds (over half asked)")
+
+
+def _range(name: str) -> tuple[bool, str]:
+    """Least and largest value of a score over random partitions, and whether they lie in [0, 1]."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        n = int(rng.integers(4, 60))
+        y, labels = (rng.integers(int(rng.integers(2, 6)), size=n) for _ in range(2))
+        found.append(scores(y, labels)[name])
+    return min(found) >= 0 and max(found) <= 1, f"from {min(found):.3f} to {max(found):.3f} over {len(found)} random partitions"
+
+
+def purity_range() -> tuple[bool, str]:
+    """Section 4: purity lies between 0 and 1."""
+    return _range("purity")
+
+
+def ari_range() -> tuple[bool, str]:
+    """Section 4: the index called ARI lies between 0 and 1. The tables' values can only be the adjusted one's."""
+    (holds, said), (printed, plain) = _range("ari"), _range("rand_index")
+    return holds, f"adjusted {said}; the printed formula, unadjusted, {plain}"
+
+
+def nmi_range() -> tuple[bool, str]:
+    """Section 4: NMI, by the geometric mean, lies between 0 and 1."""
+    return _range("nmi_geometric")
+
+
+CHECKS = (likelihood_gap, step_bound, sum_bound, summable_epsilons_converge, early_convergence, random_start,
+          purity_range, ari_range, nmi_range)
+
+# --- Chapter ------------------------------------------------------------------------------------
+
+
+LIVE = ("image_segmentation", "artificial_characters", "digits", "three_moons", "mnist_train")
+
+
+class Parameters(ChapterParameters):
+    """What ``notebooks/03_ganmm`` can be run with."""
+
+    paper = "ganmm"
+    dataset: Literal[LIVE] = Field("image_segmentation", description="the data set of the live runs")
+    n_clusters: int = Field(7, ge=2, le=1000, description="K of the live runs")
+    epochs: int | None = Field(None, ge=1, le=1_000_000, description="iterations of the live runs, which count as epochs here")
+
+    def overrides(self) -> dict[str, Any]:
+        found = super().overrides()
+        return found | ({"iterations": found.pop("epochs")} if "epochs" in found else {})
+
+
+CHAPTER = Chapter("03_ganmm", Parameters)

@@ -1,0 +1,444 @@
+"""HRWAE-GAN (Morais, 2021): what is run for its tables and figures, and what its statements are checked for."""
+
+from __future__ import annotations
+
+import statistics
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy import ndimage, stats
+from sklearn.metrics import normalized_mutual_info_score, silhouette_score
+
+from ...datasets import Dataset, describe, load
+from ...metrics import accuracy, noise_scores
+from ..catalogue import Chapter, ChapterParameters, Experiment, Method
+from ..records import Record
+from ..specs import Spec
+
+# --- Methods ------------------------------------------------------------------------------------
+
+N_KEPT = 2000  # rows whose codes are kept for the embedding figure
+N_DRAWS, N_SHOWN = 40, 12  # generated images, and rows with their reconstruction, that are kept
+N_GENERATED = 10_000  # for the Fréchet distance, which is not measured on fewer: it is biased by their number
+N_RAW = 5000  # rows for clustering without UMAP: HDBSCAN's time grows with the square where dimensions are many
+DRIFT_LIMIT = 1.0  # a standard deviation, on the whole, between the codes and their prior
+
+
+def _hrwae(seed: int, **params):
+    from ...hrwae import HRWAEGAN
+    return HRWAEGAN(random_state=seed, **params)
+
+
+def group_scores(y: np.ndarray, labels: np.ndarray, embedding: np.ndarray) -> dict[str, float]:
+    """The columns of Tables 1 and 2, with three readings of "total accuracy".
+
+    ``accuracy_total`` counts noise as wrong; ``accuracy_as_cluster`` takes it for one more cluster in the matching, as
+    a score does that is told nothing of noise; ``accuracy_nearest`` lets it join the cluster of the nearest point.
+    Where no point is labelled ``accuracy_labelled`` is 0: none is right.
+    """
+    from ...density import nearest_cluster
+    found = noise_scores(y, labels)
+    if not found["share_labelled"]:
+        found["accuracy_labelled"] = 0.0
+    return found | {"accuracy_as_cluster": accuracy(y, labels),
+                    "accuracy_nearest": accuracy(y, nearest_cluster(embedding, labels))}
+
+
+def measure(model, data: Dataset) -> dict[str, float]:
+    """Every group clustered both ways; drift from the priors; reconstruction and generation. What takes long, the Fréchet
+    distance and HDBSCAN without UMAP, is left out of runs on fewer than 10 000 rows."""
+    from ..fid import distances
+    found: dict[str, float] = {"drift": 0.0}
+    for group, drift in enumerate(model.drift(data.X[:10_000])):
+        scores = group_scores(data.y, model.cluster(group, "hdbscan"), model.embedding(group))
+        scores["accuracy_gmm"] = accuracy(data.y, model.cluster(group, "gmm"))
+        scores["drift"] = drift
+        found |= {f"g{group}_{name}": value for name, value in scores.items()}
+        found["drift"] = max(found["drift"], drift)
+    found |= {f"seconds {what}": seconds for what, seconds in model.clustering_seconds_.items()}
+    found["reconstruction"] = -model.score(data.X)
+    held_out = _held_out(data)
+    if len(held_out):
+        found["reconstruction_held_out"] = -model.score(held_out)
+    fake = model.sample(min(N_GENERATED, len(data.X)), random_state=0)
+    if len(fake) == N_GENERATED:
+        found |= distances(data.name, data.X, fake) | without_umap(model, data)
+    found["sharpness"] = sharpness(fake, model.image_shape_)
+    found |= {f"redraw_{name}": value for name, value in redraws(model).items()}
+    return found
+
+
+def _held_out(data: Dataset) -> np.ndarray:
+    """As many rows that are not in a subset as it has; none where it is the whole set."""
+    n = describe(data.name).n
+    if len(data.X) == n:
+        return data.X[:0]
+    seen = {row.tobytes() for row in data.X}
+    return np.array([row for row in load(data.name, n_samples=min(n, 2 * len(data.X))).X if row.tobytes() not in seen])
+
+
+def sharpness(X: np.ndarray, shape: tuple[int, int, int]) -> float:
+    """The mean variance of the Laplacian of images, rows (n, D): it falls with blur."""
+    grey = X.reshape(len(X), *shape).mean(3)
+    return float(ndimage.laplace(grey, axes=(1, 2)).var(axis=(1, 2)).mean())
+
+
+def redraws(model, n: int = 500) -> dict[str, float]:
+    """For each group the mean radial frequency, in cycles an image, of what redrawing that group alone changes."""
+    height, width, _ = model.image_shape_
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(height, 1 / height), np.fft.fftfreq(width, 1 / width), indexing="ij"))
+    net = model.module_.autoencoder
+    first, second = (net.noises(n, torch.Generator(model.device_).manual_seed(seed)) for seed in (1, 2))
+    base = model.decode_noises(first)
+    found = {}
+    for group in range(model.n_groups):
+        changed = model.decode_noises([*first[:group], second[group], *first[group + 1:]])
+        power = np.abs(np.fft.fft2((changed - base).reshape(n, *model.image_shape_).mean(3))) ** 2
+        found[f"g{group}"] = float((power * radius).sum() / max(power.sum(), 1e-12))
+    return found
+
+
+def without_umap(model, data: Dataset) -> dict[str, float]:
+    """Accuracy, noise as one more cluster, of HDBSCAN on 5000 rows: their pixels, their codes, and UMAP of these."""
+    from ...density import hdbscan, n_neighbors
+    rows = slice(0, N_RAW)
+    spaces = {"pixels": data.X[rows], "codes": model.transform(data.X[rows], group=0), "umap": model.embedding(0)[rows]}
+    return {f"hdbscan_on_{name}": accuracy(data.y[rows], hdbscan(points, len(points) // 50, n_neighbors(len(points))).labels_)
+            for name, points in spaces.items()}
+
+
+def keep(model, deep, data: Dataset, labels: np.ndarray, spec: Spec) -> dict[str, np.ndarray]:
+    """Labels of every group, and for the figures codes, their UMAP, draws and reconstructions."""
+    def bytes_of(X: np.ndarray) -> np.ndarray:
+        return (np.clip(X, 0, 1) * 255).round().astype(np.uint8)
+
+    rng = np.random.default_rng(spec.seed)
+    rows = np.sort(rng.permutation(len(data.X))[:N_KEPT])
+    shown = np.sort(np.random.default_rng(0).permutation(len(data.X))[:N_SHOWN])
+    arrays = {"labels": labels.astype(np.int16), "code_rows": rows.astype(np.int32), "shown": shown.astype(np.int32),
+              "reconstructions": bytes_of(model.reconstruct(data.X[shown])),
+              "draws": bytes_of(model.sample(N_DRAWS, random_state=spec.seed))}
+    for group in range(model.n_groups):
+        arrays |= {f"labels_g{group}": model.cluster(group, "hdbscan").astype(np.int16),
+                   f"umap_g{group}": model.embedding(group)[rows].astype(np.float32)}
+    return arrays | {"codes": model.transform(data.X[rows], group=0)}
+
+
+def _method(title: str) -> Method:
+    return Method(title, _hrwae, lambda m, X: float(m.objective_), "hrwae", measure=measure, keep=keep,
+                  labels=lambda m, X: m.labels_)
+
+
+METHODS = {f"hrwae-l{n}": _method(f"HRWAE-GAN, L = {n}") for n in (1, 2, 3, 4)} | {
+    "hrwae-l1-standard": _method("L = 1, standard discriminator"),
+    "hrwae-l1-smoothed": _method("L = 1, standard, smoothed labels"),
+    "beta-vae": _method("beta-VAE"),
+    "hrwae-l2-no-attention": _method("L = 2, no noise attention"),
+    "hrwae-l2-extra-layers": _method("L = 2, n = m = 1"),
+    "hrwae-l3-no-intermediate": _method("L = 3, no intermediate loss"),
+}
+
+# --- Experiments --------------------------------------------------------------------------------
+
+# The number of epochs is not in the text. On 10 000 rows the loss is flat after 30, where the cosine ends; on all rows
+# 20 are four times as many steps.
+_PAPER = dict(epochs=14, attention_rounds=1, attention_epochs=6)
+_ABLATION = dict(epochs=20, attention_rounds=1, attention_epochs=10)
+_SCALES: dict[str, dict[str, Any]] = {
+    "quick": dict(epochs=6, attention_rounds=1, attention_epochs=1, batch_size=32),
+    "smoke": dict(epochs=1, attention_rounds=1, attention_epochs=1, batch_size=64, width=4, n_neighbors=5),
+}
+_ROWS = {"quick": 2000, "smoke": 300}
+_GROUPS = {f"hrwae-l{n}": dict(n_groups=n) for n in (1, 2, 3, 4)}
+_ABLATIONS = _GROUPS | {
+    "hrwae-l1-standard": dict(n_groups=1, regulariser="standard"),
+    "hrwae-l1-smoothed": dict(n_groups=1, regulariser="smoothed"),
+    "beta-vae": dict(n_groups=1, regulariser="kl", adversarial_weight=1.0),
+    "hrwae-l2-no-attention": dict(n_groups=2, noise_weight=0.0, epochs=30),
+    "hrwae-l2-extra-layers": dict(n_groups=2, extra_layers=1),
+    "hrwae-l3-no-intermediate": dict(n_groups=3, intermediate_weight=0.0),
+}
+
+
+def _experiment(dataset: str, about: str, methods: dict[str, dict[str, Any]], rows: int | None = None) -> Experiment:
+    full = {m: {"n_clusters": 10, **(_PAPER if rows is None else _ABLATION), **own} for m, own in methods.items()}
+    profiles = {p: {"n_samples": _ROWS[p], **{m: dict(scale) for m in methods}} for p, scale in _SCALES.items()}
+    if rows is not None:
+        profiles["paper"] = {"n_samples": rows}
+    return Experiment("hrwae-gan", dataset, about, full, profiles)
+
+
+EXPERIMENTS = {
+    "hrwae-gan/fashion_mnist": _experiment("fashion_mnist", "Tables 1 and 2, Figures 4 and 5", _GROUPS),
+    "hrwae-gan/mnist": _experiment("mnist", "Table 2 and Figure 3", _GROUPS),
+    "hrwae-gan/cifar10": _experiment("cifar10", "Table 2", _GROUPS),
+    "hrwae-gan/cifar10_jpeg": _experiment("cifar10_jpeg", "Table 2, on a copy whose pixels are not the original's", _GROUPS),
+    "hrwae-gan/digits": _experiment("digits", "a small set for trying things: images of side 8 have two cells", {
+        m: own for m, own in _GROUPS.items() if own["n_groups"] <= 2}),
+    "hrwae-gan/ablations": _experiment("fashion_mnist", "what each part is for, on 10 000 rows", _ABLATIONS, rows=10_000),
+}
+
+# --- Statements ---------------------------------------------------------------------------------
+
+Runs = dict[str, list[Record]]
+
+
+def _values(runs: Runs, method: str, metric: str, least: int = 1) -> list[float]:
+    """A metric of every run of a method that has it. LookupError where they are fewer than ``least``."""
+    found = [r.metrics[metric] for r in runs.get(method, ()) if r.metrics.get(metric) is not None]
+    if len(found) < least:
+        raise LookupError(f"needs {least} or more runs of {METHODS[method].title}; there are {len(found)}")
+    return found
+
+
+def _means(runs: Runs, cells: dict[str, tuple[str, str]], scale: float = 1.0) -> tuple[dict[str, float], str]:
+    """The mean of (method, metric) for each name, and these in words."""
+    means = {name: scale * statistics.fmean(_values(runs, *cell)) for name, cell in cells.items()}
+    return means, "; ".join(f"{name}: {value:.2f}" for name, value in means.items())
+
+
+TOTAL = "accuracy_as_cluster"  # the reading of "total accuracy" that the printed numbers can be; see the chapter
+
+
+def no_advantage(runs: Runs) -> tuple[bool, str]:
+    """Section 4.1: neither group of two has a higher mean total accuracy than the only group of one."""
+    means, words = _means(runs, {"L = 1": ("hrwae-l1", f"g0_{TOTAL}"), "L = 2, group 0": ("hrwae-l2", f"g0_{TOTAL}"),
+                                 "L = 2, group 1": ("hrwae-l2", f"g1_{TOTAL}")}, 100)
+    return means["L = 1"] >= max(means.values()), f"mean total accuracy (%): {words}"
+
+
+def _f_test(larger: list[float], smaller: list[float]) -> float:
+    """p of the one-sided F test that the variance behind ``larger`` is the larger one."""
+    ratio = statistics.variance(larger) / max(statistics.variance(smaller), 1e-12)
+    return float(stats.f.sf(ratio, len(larger) - 1, len(smaller) - 1))
+
+
+def g0_variance_alike(runs: Runs) -> tuple[bool, str]:
+    """Section 4.1: total accuracy does not vary more in group 0 of two than with L = 1, by a one-sided F test."""
+    p = _f_test(_values(runs, "hrwae-l2", f"g0_{TOTAL}", 2), _values(runs, "hrwae-l1", f"g0_{TOTAL}", 2))
+    return p >= 0.05, f"F test that it varies more: p = {p:.2g}"
+
+
+def g1_variance_larger(runs: Runs) -> tuple[bool, str]:
+    """Section 4.1: total accuracy varies more in group 1 of two than in group 0 and than with L = 1, by F tests."""
+    lower = _values(runs, "hrwae-l2", f"g1_{TOTAL}", 2)
+    ps = [_f_test(lower, _values(runs, method, f"g0_{TOTAL}", 2)) for method in ("hrwae-l1", "hrwae-l2")]
+    return max(ps) < 0.05, f"F tests: p = {ps[0]:.2g} against L = 1, {ps[1]:.2g} against group 0"
+
+
+def best_in_g1(runs: Runs) -> tuple[bool, str]:
+    """Section 4.1: the best total accuracy of any instance, of L = 1 or 2, is one of group 1."""
+    best = {name: 100 * max(_values(runs, *cell)) for name, cell in {
+        "L = 1": ("hrwae-l1", f"g0_{TOTAL}"), "L = 2, group 0": ("hrwae-l2", f"g0_{TOTAL}"),
+        "L = 2, group 1": ("hrwae-l2", f"g1_{TOTAL}")}.items()}
+    return max(best, key=best.get) == "L = 2, group 1", "best: " + "; ".join(f"{k}: {v:.2f} %" for k, v in best.items())
+
+
+def quality_unknown(runs: Runs) -> tuple[bool, str]:
+    """Section 4.1: the objective does not tell which instance is good: its rank correlation with the total accuracy
+    over the instances of L = 2 is below 0.5 in group 1."""
+    accuracies = _values(runs, "hrwae-l2", f"g1_{TOTAL}", 4)
+    objectives = [r.objective for r in runs["hrwae-l2"]]
+    correlation = float(stats.spearmanr(objectives, accuracies).statistic)
+    gap = 100 * (max(accuracies) - accuracies[int(np.argmax(objectives))])
+    return correlation < 0.5, f"rank correlation {correlation:.2f}, selection gap {gap:.2f} points over {len(accuracies)} instances"
+
+
+def reconstruction_improves(runs: Runs) -> tuple[bool, str]:
+    """Figure 4: the error on held-out images (on the rows of the fit where none were held out) falls with each group."""
+    metric = "reconstruction_held_out" if any("reconstruction_held_out" in r.metrics for r in runs["hrwae-l1"]) else "reconstruction"
+    means, words = _means(runs, {f"L = {n}": (f"hrwae-l{n}", metric) for n in (1, 2, 3, 4)})
+    errors = list(means.values())
+    return all(a > b for a, b in zip(errors, errors[1:])), f"{metric.replace('_', ' ')} (nats an image): {words}"
+
+
+def generated_blurred(runs: Runs) -> tuple[bool, str]:
+    """Figure 5: images generated with two groups are less sharp than with one, by the variance of the Laplacian."""
+    means, words = _means(runs, {f"L = {n}": (f"hrwae-l{n}", "sharpness") for n in (1, 2)})
+    return means["L = 2"] < means["L = 1"], f"mean variance of the Laplacian: {words}"
+
+
+def _unstable(runs: Runs, method: str) -> float:
+    drifts = _values(runs, method, "drift")
+    return sum(d > DRIFT_LIMIT for d in drifts) / len(drifts)
+
+
+def _drifts(runs: Runs, *methods: str) -> str:
+    return "drift from the prior: " + "; ".join(
+        f"{METHODS[m].title}: {', '.join(f'{d:.2f}' for d in _values(runs, m, 'drift'))}" for m in methods) + \
+        f" (unstable above {DRIFT_LIMIT:g})"
+
+
+def relativistic_stable(runs: Runs) -> tuple[bool, str]:
+    """Section 3.1.1: no instance is unstable with the relativistic discriminator, some are with the standard one."""
+    good, bad = "hrwae-l1", "hrwae-l1-standard"
+    return _unstable(runs, good) == 0 < _unstable(runs, bad), _drifts(runs, good, bad)
+
+
+def relativistic_steadier(runs: Runs) -> tuple[bool, str]:
+    """Section 4.3: codes are nearer to the prior with the relativistic discriminator than with the standard one."""
+    means = [statistics.fmean(_values(runs, m, "drift")) for m in ("hrwae-l1", "hrwae-l1-standard")]
+    return means[0] < means[1], _drifts(runs, "hrwae-l1", "hrwae-l1-standard")
+
+
+def smoothing_helps_in_part(runs: Runs) -> tuple[bool, str]:
+    """Section 3.1.1: with smoothed labels fewer instances are unstable than without, but some are."""
+    smoothed, plain = (_unstable(runs, f"hrwae-l1-{m}") for m in ("smoothed", "standard"))
+    return 0 < smoothed < plain, _drifts(runs, "hrwae-l1-smoothed", "hrwae-l1-standard")
+
+
+def vae_steadier(runs: Runs) -> tuple[bool, str]:
+    """Section 3.1.1: a beta-VAE is never unstable, a WAE-GAN (standard discriminator) is."""
+    return _unstable(runs, "beta-vae") == 0 < _unstable(runs, "hrwae-l1-standard"), _drifts(runs, "beta-vae", "hrwae-l1-standard")
+
+
+def wae_reconstructs_better(runs: Runs) -> tuple[bool, str]:
+    """Section 3.1.1: the error on held-out images is lower for WAE-GAN (standard discriminator) than for a beta-VAE."""
+    means, words = _means(runs, {m: (m, "reconstruction_held_out") for m in ("hrwae-l1-standard", "beta-vae")})
+    return means["hrwae-l1-standard"] < means["beta-vae"], f"held-out error (nats an image): {words}"
+
+
+def groups_destabilise(runs: Runs) -> tuple[bool, str]:
+    """Section 4.3: the share of unstable instances grows from L = 1 to L = 4, and falls nowhere between."""
+    methods = [f"hrwae-l{n}" for n in (1, 2, 3, 4)]
+    shares = [_unstable(runs, m) for m in methods]
+    return shares == sorted(shares) and shares[-1] > shares[0], _drifts(runs, *methods)
+
+
+def two_groups_destabilise(runs: Runs) -> tuple[bool, str]:
+    """Section 5: more instances are unstable with L = 2 than with L = 1."""
+    return _unstable(runs, "hrwae-l2") > _unstable(runs, "hrwae-l1"), _drifts(runs, "hrwae-l1", "hrwae-l2")
+
+
+def extra_layers_destabilise(runs: Runs) -> tuple[bool, str]:
+    """Figure 2: with non-reducing layers every instance is unstable."""
+    return _unstable(runs, "hrwae-l2-extra-layers") == 1, _drifts(runs, "hrwae-l2", "hrwae-l2-extra-layers")
+
+
+SEPARATED = 0.5  # of the best group's accuracy: a group below it separates no clusters
+
+
+def _group_accuracies(runs: Runs, method: str) -> list[float]:
+    return [100 * statistics.fmean(_values(runs, method, f"g{group}_accuracy_gmm")) for group in range(3)]
+
+
+def some_groups_idle(runs: Runs) -> tuple[bool, str]:
+    """Section 3.3.2: of three groups without the intermediate loss, one has less than half of the best one's accuracy
+    (GMM, which labels every point)."""
+    found = _group_accuracies(runs, "hrwae-l3-no-intermediate")
+    return min(found) < SEPARATED * max(found), "accuracy (%) by group: " + ", ".join(f"{a:.1f}" for a in found)
+
+
+def matching_uses_groups(runs: Runs) -> tuple[bool, str]:
+    """Section 3.3.2: with the intermediate loss no group of three is below half of the best, and the worst is better."""
+    with_it, without = _group_accuracies(runs, "hrwae-l3"), _group_accuracies(runs, "hrwae-l3-no-intermediate")
+    return min(with_it) >= SEPARATED * max(with_it) and min(with_it) > min(without), (
+        f"accuracy (%) by group: {', '.join(f'{a:.1f}' for a in with_it)} with, {', '.join(f'{a:.1f}' for a in without)} without")
+
+
+def attention_lowers_noise(runs: Runs) -> tuple[bool, str]:
+    """Section 3.3.3: the mean share of noise in group 0 is lower with noise attention than without."""
+    means, words = _means(runs, {m: (m, "g0_share_labelled") for m in ("hrwae-l2", "hrwae-l2-no-attention")}, 100)
+    return means["hrwae-l2"] > means["hrwae-l2-no-attention"], f"labelled (%): {words}"
+
+
+def umap_helps(runs: Runs) -> tuple[bool, str]:
+    """Section 3.2.1: HDBSCAN is more accurate on UMAP of the codes than on the codes, on average over all runs."""
+    return _spaces(runs, "codes")
+
+
+def pixels_fail(runs: Runs) -> tuple[bool, str]:
+    """Section 3.2: HDBSCAN is more accurate in the latent space, after UMAP, than in raw pixels, on average."""
+    return _spaces(runs, "pixels")
+
+
+def _spaces(runs: Runs, worse: str) -> tuple[bool, str]:
+    found = [r.metrics for records in runs.values() for r in records]
+    if not found:
+        raise LookupError("no run yet")
+    means = {space: 100 * statistics.fmean(m[f"hdbscan_on_{space}"] for m in found) for space in ("umap", worse)}
+    return means["umap"] > means[worse], "; ".join(f"on {space}: {value:.1f} %" for space, value in means.items()) + f" ({N_RAW} rows)"
+
+
+def image_quality_varies(runs: Runs) -> tuple[bool, str]:
+    """Section 4.3: the FID of instances of L = 2 spreads by more than a tenth of its mean, from least to most."""
+    found = _values(runs, "hrwae-l2", "fid_classifier", 2)
+    spread = (max(found) - min(found)) / statistics.fmean(found)
+    return spread > 0.1, f"FID by our classifier: {', '.join(f'{f:.2f}' for f in found)}; spread {100 * spread:.0f} % of the mean"
+
+
+COMPARISONS = (no_advantage, g0_variance_alike, g1_variance_larger, best_in_g1, quality_unknown, reconstruction_improves,
+               generated_blurred, relativistic_stable, relativistic_steadier, smoothing_helps_in_part, vae_steadier,
+               wae_reconstructs_better, groups_destabilise, two_groups_destabilise, extra_layers_destabilise,
+               some_groups_idle, matching_uses_groups, attention_lowers_noise, umap_helps, pixels_fail, image_quality_varies)
+
+
+def umap_separates(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Figure 3: the silhouette of the classes is higher after UMAP than before."""
+    y = data.y[arrays["code_rows"]]
+    before, after = (float(silhouette_score(arrays[space], y)) for space in ("codes", "umap_g0"))
+    return after > before, f"silhouette {before:.3f} before, {after:.3f} after"
+
+
+def levels_by_frequency(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Section 3.1.2: what redrawing a group changes has the higher spatial frequencies, the lower the group."""
+    found = [record.metrics[f"redraw_g{group}"] for group in range(record.spec.params["n_groups"])]
+    return found == sorted(found) and found[-1] > found[0], (
+        "mean frequency (cycles an image) of what changes: " + ", ".join(f"group {g}: {f:.2f}" for g, f in enumerate(found)))
+
+
+PROPERTIES = (umap_separates, levels_by_frequency)
+
+
+def partitions_agree(labels: list[np.ndarray]) -> float:
+    """The mean NMI of the partitions of the same rows by every two instances, (n,) each."""
+    return statistics.fmean(normalized_mutual_info_score(a, b) for a, b in combinations(labels, 2))
+
+
+def generator_reaches_both_terms() -> tuple[bool, str]:
+    """Section 3.1.1: the fake codes get a gradient from one of equation 2's two terms, and from the whole of 3 and 4."""
+    from ...adversarial import relativistic
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(3, generator=generator)
+    real = torch.randn(8, 3, generator=generator)
+    fake = torch.randn(8, 3, generator=generator).requires_grad_()
+    d_real, d_fake = real @ direction, fake @ direction
+    terms = {"log D(z)": d_real.sigmoid().log().mean(), "log(1 - D(z^))": (1 - d_fake.sigmoid()).log().mean(),
+             **dict(zip(("L_D", "L_G"), relativistic(d_real, d_fake)))}
+    norms = {}
+    for name, term in terms.items():
+        gradient = torch.autograd.grad(term, fake, retain_graph=True)[0] if term.requires_grad else torch.zeros(())
+        norms[name] = float(gradient.norm())
+    holds = norms["log D(z)"] == 0 and all(norms[name] > 0 for name in norms if name != "log D(z)")
+    return holds, "norm of the gradient: " + "; ".join(f"{name}: {value:.3f}" for name, value in norms.items())
+
+
+def one_group_is_flat() -> tuple[bool, str]:
+    """Section 4.1: with L = 1 no group lies below the top, and equation 10 has no term; with L = 2 there is one of each."""
+    from ...hierarchical import HierarchicalAutoencoder
+    counts = {}
+    for n_groups in (1, 2):
+        net = HierarchicalAutoencoder(8, 1, n_groups, 2, 4, 0, torch.Generator().manual_seed(0))
+        counts[n_groups] = len(net.groups), len(net(torch.zeros(2, 1, 8, 8), torch.zeros_like).maps)
+    return counts == {1: (0, 0), 2: (1, 1)}, "; ".join(
+        f"L = {n}: {groups} groups below the top, {maps} terms of equation 10" for n, (groups, maps) in counts.items())
+
+
+CHECKS = (generator_reaches_both_terms, one_group_is_flat)
+
+# --- Chapter ------------------------------------------------------------------------------------
+
+
+class Parameters(ChapterParameters):
+    """What ``notebooks/05_hrwae_gan`` can be run with."""
+
+    paper = "hrwae-gan"
+
+    dataset: Literal["fashion_mnist", "mnist", "cifar10", "cifar10_jpeg", "digits"] = Field(
+        "fashion_mnist", description="the data set of the live runs")
+
+
+CHAPTER = Chapter("05_hrwae_gan", Parameters)

@@ -1,0 +1,410 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # HRWAE-GAN: a hierarchy of latent groups, relativistic discriminators, and clusters by density
+#
+# **The claim.** The Hierarchical and Relativistic Wasserstein Autoencoder GAN {cite}`hrwae2021` encodes an image into
+# several groups of latent variables, keeps each near its prior by an adversary, and clusters one of them by UMAP and
+# HDBSCAN, which finds the number of clusters by itself and leaves points out as noise. Its author's conclusion is a
+# negative one: a hierarchy reconstructs better and clusters no better. The adversary is stable because it is relativistic.
+#
+# **What this chapter establishes.** Whether the share of labelled points and the accuracies of Tables 1 and 2 come
+# back, what "total accuracy" can mean there, and which of the text's statements on stability, on the intermediate loss
+# and on noise attention hold when each is tested against the same model without that part. **What it does not.** The
+# author's networks, weights and numbers of epochs are not published, so that ours are one reading among many; and the
+# printed Fréchet distances need the weights of an Inception network, without which only their order can be judged.
+#
+# Two kinds of numbers stand side by side. *Recorded* ones come from runs at the paper's scale that are committed
+# with the book; the ablations among them are at a smaller, stated scale. *Live* ones were trained while this page was
+# built, at the scale of the profile below.
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick or paper: the scale of the live runs
+dataset = "fashion_mnist"  # fashion_mnist, mnist, cifar10, cifar10_jpeg or digits
+n_clusters = 10  # of the mixture; HDBSCAN finds a number of its own
+seed = 0
+epochs = None  # epochs of the live runs before noise attention; None: as the profile has it
+n_samples = None  # rows of the live runs; None: as the profile has it
+
+# %% [markdown]
+# The next cell refuses a parameter that does not exist, or a value that it can't take, before any work is done.
+
+# %%
+from genclust.lab.chapters import notebook_parameters
+
+params = notebook_parameters("hrwae-gan", globals())
+params.model_dump()
+
+# %% tags=["remove-cell"]
+from itertools import combinations
+
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+from sklearn.manifold import TSNE
+from sklearn.metrics import normalized_mutual_info_score
+
+from genclust.datasets import load
+from genclust.lab import plots, tables
+from genclust.lab.chapters import live, live_store
+from genclust.lab.pages import value_text
+from genclust.lab.papers import EXPERIMENTS, METHODS
+
+plots.style()
+book, claims = tables.opened("hrwae-gan")
+
+
+def recorded(experiment, method):
+    """The runs of a method at the paper's profile."""
+    return book.find(experiment=f"hrwae-gan/{experiment}", method=method, profile="paper")
+
+# %% [markdown]
+# ## The method
+#
+# **The networks** (section 3.1.3). An image of side $d$ goes through $N = \log_2 d - 1$ cells that halve it, down to a
+# $2 \times 2$ map (eq. 7), and through $N$ cells back. Group 0 is the code at the top, with a standard normal prior.
+# Group $l$ sits after the $l$-th cell of the decoder, whose map gives the prior $p(z_l \mid z_{<l})$, and, with the
+# encoder's map of the same side, the posterior. With $L = 1$ there is nothing below the top: a WAE-GAN.
+
+# %%
+from genclust.hierarchical import HierarchicalAutoencoder, n_cells
+
+net = HierarchicalAutoencoder(32, 1, 2, latent_channels=4, width=8, extra=0, generator=torch.Generator().manual_seed(0))
+images = torch.rand(16, 1, 32, 32)
+found = net(images, torch.randn_like)
+assert n_cells(32) == len(net.encoder) == 4
+[tuple(z.shape[1:]) for z in found.fake]
+
+# %% [markdown]
+# **The adversary** (eqs. 3 and 4, {cite}`jolicoeur2019`). A discriminator $D$ scores draws of the prior $z$ and of the posterior $\hat z$ in
+# pairs, and with $f$ the logistic function
+#
+# $$
+# L_D = \mathbb E\big[-\log f(D(z) - D(\hat z))\big], \qquad L_G = \mathbb E\big[-\log f(D(\hat z) - D(z))\big].
+# $$
+#
+# Equations 5 and 6 sum these over the groups with falling weights $\alpha_l$.
+
+# %%
+from genclust.adversarial import relativistic
+from genclust.hrwae import intermediate_loss, player_losses
+from genclust.hierarchical import LatentDiscriminator
+
+players = [LatentDiscriminator(4 * 4 ** (l + 1), 32, torch.Generator().manual_seed(l)) for l in range(2)]
+scores = [D(z, z_hat) for D, z, z_hat in zip(players, found.real, found.fake)]
+alphas = [1.0, 0.5]
+by_hand = [sum(a * -torch.sigmoid(sign * (real - fake)).log().mean() for a, (real, fake) in zip(alphas, scores))
+           for sign in (1, -1)]
+
+# %%
+for ours, theirs in zip(player_losses(found, players, relativistic, alphas), by_hand):
+    assert torch.allclose(ours, theirs, atol=1e-5)
+plots.table([{"loss": name, "value": float(value)} for name, value in zip(("L_D (eq. 5)", "L_G (eq. 6)"), by_hand)])
+
+# %% [markdown]
+# **The intermediate loss** (eq. 10) is the cosine dissimilarity of the encoder's and the decoder's maps of one side,
+# **noise attention** (eq. 11) the number of points that HDBSCAN calls noise on UMAP of $z_0$. A number of points has
+# no gradient; we read the term as the reconstruction error of these points, so that with $\beta$ for its weight they
+# count $1 + \beta$ times ($\kappa$ in the text) in the epochs that follow. The loss is
+#
+# $$
+# L = L_R + \alpha L_G + \kappa L_I + \beta L_N.
+# $$
+
+# %%
+encoded, decoded = (m.flatten(1) for m in found.maps[0])
+cosine = (encoded * decoded).sum(1) / (encoded.norm(dim=1) * decoded.norm(dim=1))
+assert torch.allclose(intermediate_loss(found.maps), (1 - cosine).mean(), atol=1e-5)
+
+# %% [markdown]
+# **The clustering box** (section 3.2): UMAP {cite}`mcinnes2018` with $\min(\lfloor n / 300 \rfloor, 100)$ neighbours
+# (eq. 8), then HDBSCAN {cite}`campello2015`, or a mixture of Gaussians that labels every point. Images of 28 x 28 are padded with zeros to
+# 32 x 32.
+#
+# ## Live
+#
+# One group and two, at the scale of the profile, trained now on this machine.
+
+# %% tags=["remove-stderr"]
+data = load(params.dataset)
+runs = live(params, ["hrwae-l1", "hrwae-l2"])
+
+# %% tags=["hide-input"]
+def group_row(r, group):
+    """One group of one run, as the tables have it."""
+    score = {name: r.metrics[f"g{group}_{name}"] for name in ("n_clusters", "share_labelled", "accuracy_labelled",
+             "accuracy_as_cluster", "accuracy_total", "accuracy_nearest", "accuracy_gmm", "drift")}
+    return {"clusters": int(score.pop("n_clusters")), "drift": f"{score.pop('drift'):.2f}",
+            **{name.replace("_", " ") + " (%)": f"{100 * value:.1f}" for name, value in score.items()}}
+
+
+plots.table([{"model": METHODS[m].title, "group": group, **group_row(r, group), "seconds": round(r.provenance.wall_seconds)}
+             for m, r in runs.items() for group in range(r.spec.params["n_groups"])])
+
+# %% [markdown]
+# "Drift" says how far the codes are from their prior, in standard deviations: the root mean square, over dimensions,
+# of the difference of the means and of the log-ratio of the deviations. It needs no labels, and is what "stable" is
+# measured by below.
+#
+# ## What "total accuracy" is
+#
+# The text does not define it. It is not the share of all points that are labelled and right: that would be the product
+# of the two columns before it, and every printed total is above that product. From the three columns follows which
+# share of the *noise* would have to be right:
+
+# %% tags=["hide-input"]
+def printed(prefix, suffix):
+    """The three printed columns of a row: share labelled, accuracy of these, total."""
+    return [claims[f"{prefix}/{column}-{suffix}"].value / 100 for column in ("labeled", "acc-labeled", "total-acc")]
+
+
+PREFIXES = {f"Table 1, L = {l}, group {g}": f"hrwae-gan/table1/fashion-mnist/l{l}-g{g}" for l, g in ((1, 0), (2, 0), (2, 1))}
+PREFIXES |= {f"Table 2, {d}": f"hrwae-gan/table2/{d}/hrwae-gan-hdbscan" for d in ("mnist", "fashion-mnist", "cifar10")}
+implied = []
+for name, prefix in PREFIXES.items():
+    for suffix in ("avg", "best"):
+        share, right, total = printed(prefix, suffix)
+        implied.append({"row": f"{name} ({suffix})", "labelled and right (%)": f"{100 * share * right:.1f}", "printed total (%)": f"{100 * total:.1f}",
+                        "noise that is right (%)": f"{100 * (total - share * right) / (1 - share):.1f}"})
+plots.table(implied)
+
+# %% [markdown]
+# Three readings: noise is wrong (`accuracy_total`); noise is *one more cluster* in the matching of clusters and classes
+# (`accuracy_as_cluster`), which is what a score computes that is handed HDBSCAN's labels as they are; or every noise
+# point joins the cluster of its nearest labelled neighbour (`accuracy_nearest`). The first is excluded by the table above. The last
+# would make noise right nearly as often as labelled points are; our own runs show how often:
+
+# %% tags=["hide-input"]
+found = {name: [r for method in EXPERIMENTS[f"hrwae-gan/{name}"].methods for r in recorded(name, method)] for name in ("fashion_mnist", "mnist")}
+found["live"] = list(runs.values())
+ours = []
+for name, rs in found.items():
+    values = np.array([[m["g0_accuracy_nearest"] - m["g0_accuracy_total"], m["g0_accuracy_as_cluster"] - m["g0_accuracy_total"]]
+                       for m in (r.metrics for r in rs) if m["g0_share_labelled"] < 1])
+    shares = np.array([1 - r.metrics["g0_share_labelled"] for r in rs if r.metrics["g0_share_labelled"] < 1])
+    if len(values):
+        nearest, cluster = 100 * (values / shares[:, None]).mean(0)
+        ours.append({"runs": f"{name} ({len(values)})", "noise right, joined to the nearest (%)": f"{nearest:.1f}",
+                     "net gain per noise point, as one more cluster (%)": f"{cluster:.1f}"})
+plots.table(ours)
+
+# %% [markdown]
+# The claims of the ledger are answered with noise as one more cluster. The other two readings stand beside it in every
+# table here.
+#
+# ## Table 1: one latent group or two, Fashion-MNIST
+#
+# Averages over the seeds that are recorded. The paper's "(best)" columns are those of the model with the highest total
+# accuracy: labels chose it. They are shown with our best chosen the same way, and the selection gap below says what a
+# choice by the objective costs.
+
+# %% tags=["hide-input"]
+COLUMNS = {"labeled": "share_labelled", "acc-labeled": "accuracy_labelled", "total-acc": "accuracy_as_cluster"}
+
+
+def table_rows(name, prefix, rs, group):
+    """Published and recorded columns of one row of Tables 1 and 2."""
+    row = [{"row": name, "whose": "published"}, {"row": "", "whose": f"ours, {len(rs)} seed{'s' * (len(rs) != 1)}"}]
+    best = max(rs, key=lambda r: r.metrics[f"g{group}_accuracy_as_cluster"], default=None)
+    for suffix in ("avg", "best"):
+        for column, metric in COLUMNS.items():
+            claim = claims[f"{prefix}/{column}-{suffix}"]
+            title = f"{column.replace('-', ' ')} ({suffix})"
+            row[0][title] = value_text(claim.value, "percent") + (f" ± {claim.spread:g}" if claim.spread else "")
+            values = [100 * r.metrics[f"g{group}_{metric}"] for r in (rs if suffix == "avg" else [best] if best else [])]
+            row[1][title] = tables.spread(values) or "not recorded"
+    row[0]["clusters (best)"] = f"{claims[f'{prefix}/clusters'].value:g}"
+    row[1]["clusters (best)"] = f"{best.metrics[f'g{group}_n_clusters']:g}" if best else ""
+    return row
+
+
+one, two = recorded("fashion_mnist", "hrwae-l1"), recorded("fashion_mnist", "hrwae-l2")
+plots.table([row for (name, prefix), (rs, group) in zip(list(PREFIXES.items())[:3], ((one, 0), (two, 0), (two, 1)))
+             for row in table_rows(name, prefix, rs, group)])
+
+# %% [markdown]
+# Every run behind these cells, what it cost, and the command that makes it again:
+
+# %% tags=["hide-input"]
+everything = {(e, m): recorded(e.removeprefix("hrwae-gan/"), m) for e, x in EXPERIMENTS.items() if x.paper == "hrwae-gan" for m in x.methods}
+paper_scale = [r for (e, _), rs in everything.items() if not e.endswith("ablations") for r in rs]
+tables.runs(paper_scale)
+
+# %% tags=["hide-input"]
+for what in ("umap", "hdbscan"):
+    seconds = [r.metrics[f"seconds group 0 {what}"] for r in paper_scale if f"seconds group 0 {what}" in r.metrics]
+    if seconds:
+        display(Markdown(f"{what.upper()} of all rows, once: {tables.spread(seconds, 0)} seconds over {len(seconds)} runs."))
+
+# %% tags=["hide-input"]
+for (e, m), rs in everything.items():
+    if len(rs) > 1 and not e.endswith("ablations"):
+        totals = [100 * r.metrics["g0_accuracy_as_cluster"] for r in rs]
+        chosen = totals[int(np.argmax([r.objective for r in rs]))]
+        display(Markdown(f"{rs[0].spec.dataset}, {METHODS[m].title}, group 0: the objective takes {chosen:.2f} %, the best of {len(rs)} "
+                         f"seeds has {max(totals):.2f} %: a gap of {max(totals) - chosen:.2f} points."))
+
+# %% [markdown]
+# ## Table 2: three data sets, HDBSCAN or a mixture
+#
+# Rows of other papers are quoted, not measured. The share of labelled points of CIFAR-10 is marked: a mean of 2.9 %
+# with a spread of 18.3 can hardly be. For Fashion-MNIST the paper's averages are those of group 0 in Table 1 and its best
+# those of group 1; our row is group 0. CIFAR-10 in JPEG is a copy whose pixels are not the original's, and answers no claim.
+
+# %% tags=["hide-input"]
+rows = []
+for d, experiments in (("mnist", ["mnist"]), ("fashion-mnist", ["fashion_mnist"]), ("cifar10", ["cifar10", "cifar10_jpeg"])):
+    for experiment in experiments:
+        rs = recorded(experiment, "hrwae-l2")
+        rows += table_rows(f"{experiment}, HDBSCAN", f"hrwae-gan/table2/{d}/hrwae-gan-hdbscan", rs, 0)
+        gmm = [100 * r.metrics["g0_accuracy_gmm"] for r in rs]
+        for whose, values in (("published", [claims[f"hrwae-gan/table2/{d}/hrwae-gan-gmm/total-acc-{s}"].value for s in ("avg", "best")]),
+                              (f"ours, {len(rs)} seed{'s' * (len(rs) != 1)}", [np.mean(gmm), max(gmm)] if gmm else [])):
+            rows.append({"row": f"{experiment}, GMM" if whose == "published" else "", "whose": whose, **{
+                f"total acc ({s})": f"{v:.2f} %" for s, v in zip(("avg", "best"), values)}})
+    for c in claims.values():
+        if c.id.startswith(f"hrwae-gan/table2/{d}/") and c.kind == "quoted" and c.unit == "percent":
+            rows.append({"row": f"{c.where.row} (quoted)", "whose": "published", "total acc (avg)": value_text(c.value, "percent")})
+plots.table(rows)
+
+# %% tags=["hide-input"]
+for c in claims.values():
+    if c.doubt and "table2" in c.id:
+        display(Markdown(f"- {c.where}, {value_text(c.value, c.unit)}: {c.doubt}."))
+
+# %% [markdown]
+# ## Figure 3: the latent space before and after UMAP
+#
+# t-SNE {cite}`vandermaaten2008` of codes of group 0, coloured by class: as they are on the left, after UMAP on the
+# right. The paper shows MNIST; a recorded run of it is taken where there is one, else the live run with two groups.
+
+# %% tags=["hide-input"]
+def pick(experiment, method):
+    """The recorded run with the best objective, else the live one, with its arrays and rows."""
+    rs, store = (recorded(experiment, method), book) if recorded(experiment, method) else ([runs["hrwae-l2"]], live_store())
+    record = max(rs, key=lambda r: r.objective)
+    return record, store.arrays(record), load(record.spec.dataset, n_samples=record.spec.n_samples)
+
+
+record, arrays, rows = pick("mnist", "hrwae-l2")
+points = {what: TSNE(random_state=0, init="pca").fit_transform(arrays[space]) for what, space in (("raw", "codes"), ("after UMAP", "umap_g0"))}
+plots.classes(points, rows.y[arrays["code_rows"]], rows.class_names, f"{METHODS[record.spec.method].title}, {record.spec.dataset} ({record.spec.profile})");
+
+# %% [markdown]
+# ## Figure 4: reconstructions with more and more groups
+#
+# The paper does not name the data set. Rows: the images, then their reconstructions.
+
+# %% tags=["hide-input"]
+store, shown = (book, {n: recorded("fashion_mnist", f"hrwae-l{n}") for n in (1, 2, 3, 4)}) if one else (
+    live_store(), {int(m[-1]): [r] for m, r in runs.items()})
+best = {n: max(rs, key=lambda r: r.objective) for n, rs in shown.items() if rs}
+first = next(iter(best.values()))
+originals = load(first.spec.dataset, n_samples=first.spec.n_samples)
+rows = {"images": (255 * originals.X[store.arrays(first)["shown"]]).astype(np.uint8)}
+rows |= {f"L = {n} ({-r.objective:.1f})": store.arrays(r)["reconstructions"] for n, r in best.items()}
+plots.image_rows(rows, originals.image_shape, "reconstructions, and their mean error in nats an image");
+
+# %% [markdown]
+# ## Figure 5: images drawn from the priors
+#
+# The Fréchet distance {cite}`heusel2017` is the mean over runs, with torchvision's Inception where its weights are at hand
+# (`fid_inception`) and, under its own name, by a small classifier that we train on the data set *with its labels*
+# (`fid_classifier`): a measuring device that no model sees. The two scales have nothing to do with each other.
+# Sharpness is the variance of the Laplacian, which falls with blur.
+
+# %% tags=["hide-input"]
+drawn = {f"L = {n}": store.arrays(r)["draws"][:20] for n, r in best.items()}
+plots.image_rows(drawn, originals.image_shape, f"drawn from the priors ({first.spec.profile})")
+plots.plt.show()
+quality = []
+for n, rs in shown.items():
+    row = {"L": n, "runs": len(rs)}
+    for what in ("fid_inception", "fid_classifier", "sharpness", "reconstruction"):
+        values = [r.metrics[what] for r in rs if what in r.metrics]
+        row[what] = tables.spread(values, 4 if what == "sharpness" else 2) or "not measured"
+    quality.append(row)
+plots.table(quality)
+
+# %% [markdown]
+# ## What each part is for
+#
+# The text says which parts make training stable and latent groups useful, and shows no experiment. Here each is taken
+# out, or replaced by what it is said to beat, on 10 000 rows of Fashion-MNIST. A run is called unstable if its drift is
+# above 1 at the end: its codes are a standard deviation, on the whole, from where they should be.
+
+# %% tags=["hide-input"]
+ablations = {m: recorded("ablations", m) for m in EXPERIMENTS["hrwae-gan/ablations"].methods}
+rows = []
+for m, rs in ablations.items():
+    for r in rs:
+        groups = range(r.spec.params["n_groups"])
+        rows.append({"model": METHODS[m].title, "seed": r.spec.seed, "drift by group": ", ".join(f"{r.metrics[f'g{g}_drift']:.2f}" for g in groups),
+                     "labelled by group (%)": ", ".join(f"{100 * r.metrics[f'g{g}_share_labelled']:.0f}" for g in groups),
+                     "GMM accuracy by group (%)": ", ".join(f"{100 * r.metrics[f'g{g}_accuracy_gmm']:.0f}" for g in groups),
+                     "held-out error (nats)": f"{r.metrics['reconstruction_held_out']:.1f}"})
+plots.table(rows) if rows else Markdown("No ablation is recorded yet.")
+
+# %% [markdown]
+# **Three and four groups.** The author could not train them ("it would have been interesting to see what would happen
+# with larger Ls"). Bounded moments, a posterior relative to its prior, a weight that grows over the first epochs and
+# discriminators that learn faster than the encoder are what we gave ours; whether that is enough, the rows for
+# $L = 3$ and $4$ above and in Figure 4 say. Our addition.
+#
+# **Two instances, two organisations?** (section 4.3) The mutual information of the partitions that the same group gives
+# in different runs: 1 would be the same partition.
+
+# %% tags=["hide-input"]
+rows = []
+for n, rs in {1: one, 2: two}.items():
+    for group in range(n):
+        labels = [book.arrays(r)[f"labels_g{group}"] for r in rs]
+        pairs = [normalized_mutual_info_score(a, b) for a, b in combinations(labels, 2)]
+        if pairs:
+            rows.append({"L": n, "group": group, "pairs of runs": len(pairs), "NMI between runs": f"{np.mean(pairs):.2f}"})
+plots.table(rows) if rows else Markdown("Needs two recorded runs.")
+
+# %% [markdown]
+# ## Verdicts
+#
+# Every claim of the paper that a recorded run answers, and the command that recomputes it. All the others, with the
+# reason why they are open, are in the [ledger](../book/ledger.md).
+
+# %% tags=["hide-input"]
+tables.verdicts(claims, book)
+
+# %% [markdown]
+# ## What the paper leaves out
+#
+# - **Widths, dimensions and weights**: the channels of the cells, the dimensions of the groups, the discriminators, $\alpha$,
+#   $\kappa$ and $\beta$, and which of the last two belongs to which term (eq. 9 and section 3.3.3 differ). Ours were chosen by
+#   the loss and by the drift on 10 000 rows, without labels.
+# - **Epochs**: ours end where a cosine brings the learning rate to nothing.
+# - **The discriminators' rate** is three times the encoder's, and Adam keeps no memory of past directions ($\beta_1 = 0$). With the usual
+#   settings the players chased each other and the codes stayed far off their prior.
+# - **Batch normalisation in a discriminator** sees real and fake codes as one batch. Apart, it would hide the very
+#   difference that is to be found.
+# - **What NVAE does** and the text leaves open we took from there {cite}`vahdat2020`: the posterior relative to its prior,
+#   bounded means and deviations, samplers and combiners, and the weight's slow start.
+# - **The number of UMAP's dimensions** (10 here), HDBSCAN's smallest cluster (2 % of the rows), how often it looks for
+#   noise (once, after two thirds of the epochs), and which group Table 2 is about.
+# - **Which clusters HDBSCAN takes.** With its default, the most persistent ones, it calls next to nothing noise after UMAP. The
+#   finest ones, its leaves, leave out much, as the paper's tables have it, and are what is used here. That choice looked at
+#   the share that is labelled and at the number of clusters, never at a class.
+# - **The split**: all rows are used here, as everywhere in this book.
+#
+# ## Provenance
+
+# %% tags=["hide-input"]
+tables.provenance(r for found in [*everything.values(), list(runs.values())] for r in found)

@@ -1,0 +1,190 @@
+"""GANMM's part of the lab: exact epsilon-EM, what runs are measured by, and records that are made and replayed."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.mixture import GaussianMixture
+from sklearn.utils.estimator_checks import check_estimator
+
+from genclust import GANMM
+from genclust.datasets import Dataset, load
+from genclust.lab import replay
+from genclust.lab.chapters import check_parameters, live_specs
+from genclust.lab.claims import shortfall
+from genclust.lab.epsilon_em import epsilon_em, memorising_em, mixed
+from genclust.lab.experiments import make_specs
+from genclust.lab.papers import METHODS, ganmm
+from genclust.lab.records import RecordStore
+from genclust.lab.runner import execute
+
+# -- exact epsilon-EM --------------------------------------------------------------------------
+
+
+def test_without_an_epsilon_it_is_em():
+    x, means = ganmm._mixture()
+    steps = epsilon_em(x, means, lambda t, posterior: posterior, 200)
+    first = np.log(0.5 * norm.pdf(x, -0.5) + 0.5 * norm.pdf(x, 1)).sum()
+    assert steps[0].likelihood == pytest.approx(first) and max(s.epsilon for s in steps) < 1e-9
+    gains = np.diff([s.likelihood for s in steps])
+    assert gains.min() > -1e-9 and gains.max() > 1
+    em = GaussianMixture(2, covariance_type="spherical", precisions_init=[1, 1], means_init=means[:, None], random_state=0).fit(x[:, None])
+    assert abs(steps[-1].likelihood - len(x) * em.lower_bound_) < 2  # variances of 1 against fitted ones
+
+
+def test_epsilon_is_the_divergence_and_closes_the_gap():
+    rng = np.random.default_rng(0)
+    x, means = ganmm._mixture()
+    q = rng.dirichlet([1, 1], len(x))
+    (step,) = epsilon_em(x, means, lambda t, posterior: q, 1)
+    p = norm.pdf(x[:, None], means)
+    p /= p.sum(1, keepdims=True)
+    assert step.epsilon == pytest.approx((q * np.log(q / p)).sum())
+    assert step.likelihood == pytest.approx(step.bound + step.epsilon, rel=1e-12)
+
+
+def test_a_share_of_noise_is_mixed_into_the_posterior():
+    posterior = np.tile([1.0, 0.0], (5, 1))
+    step = mixed(lambda t: [0.0, 1.0, 0.5][t], 5, 2)
+    assert np.array_equal(step(0, posterior), posterior)
+    assert step(2, posterior) == pytest.approx((posterior + step(1, posterior)) / 2)
+
+
+def test_the_better_components_remember_the_less_moves():
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(90, 2)), np.arange(90) % 3
+    assert memorising_em(X, labels, 1e-3, 2) == [0, 0]
+    assert memorising_em(X, labels, 0.5, 1)[0] > 0.1
+    assert memorising_em(X, np.r_[np.zeros(89, int), 2], 0.5, 1)[0] <= 1 / 90  # cluster 1 has no rows: nothing goes there
+
+
+# -- what runs are measured by -----------------------------------------------------------------
+
+
+def stub(predict, n_clusters=3, proba=None):
+    proba = proba or (lambda X: np.eye(n_clusters)[predict(X)])
+    return SimpleNamespace(n_clusters=n_clusters, predict=predict, predict_proba=proba)
+
+
+def test_lost_classes_and_empty_clusters_are_counted():
+    data = load("digits")
+    data = Dataset(**vars(data) | {"y": np.minimum(data.y, 2)})  # classes 0, 1 and the rest
+    found = ganmm.measure(stub(lambda X: (np.arange(len(X)) % 2) * 3, 5), data)
+    assert found["empty_clusters"] == 3 and found["lost_classes"] == 2  # both clusters are mostly of the rest
+    assert found["lowest_purity"] <= found["highest_purity"] < 0.9 and "purity_whole" not in found
+
+
+def test_a_fit_on_a_part_is_scored_on_all():
+    part = load("digits", n_samples=200)
+    found = ganmm.measure(stub(lambda X: (X[:, 36] > 0.5).astype(int)), part)
+    whole = load("digits")
+    expected = ganmm.scores(whole.y, (whole.X[:, 36] > 0.5).astype(int))
+    assert {k: found[f"{k}_whole"] for k in ("purity", "ari", "nmi_geometric")} == {k: expected[k] for k in ("purity", "ari", "nmi_geometric")}
+
+
+@pytest.mark.parametrize("right, low, high", [(True, 0.0, 0.2), (False, 1.0, 5.0)])
+def test_epsilon_is_small_where_the_classifier_agrees_with_the_generators(right, low, high):
+    """Generators that draw three far blobs, and a classifier that is right about them or takes one for another."""
+    centres = 10 * np.eye(3)
+    X = np.repeat(centres, 50, 0) + np.random.default_rng(0).normal(size=(150, 3))
+
+    def sample(n, cluster, random_state):
+        return centres[cluster] + np.random.default_rng(random_state).normal(size=(n, 3)), None
+
+    labels = X.argmax(1)
+    q = np.eye(3)[labels if right else (labels + 1) % 3] * 0.97 + 0.01
+    deep = SimpleNamespace(n_clusters=3, labels_=labels, sample=sample, predict_proba=lambda rows: q[(X[:, None] == rows).all(2).argmax(0)])
+    assert low <= ganmm.epsilon(deep, X, 0) <= high
+
+
+def record(**curves):
+    return SimpleNamespace(curve=lambda phase, name: (range(len(curves[name])), curves[name]), spec=SimpleNamespace(params={"n_clusters": 3}))
+
+
+def test_clusters_are_balanced_between_the_sizes_of_the_text():
+    assert ganmm.balanced(record(), {"labels": np.repeat([0, 1, 2], [15, 15, 14])}, None)[0] is False  # a third is large
+    shares = SimpleNamespace(spec=SimpleNamespace(params={"n_clusters": 10}))
+    assert ganmm.balanced(shares, {"labels": np.arange(1000) % 10}, None)[0] is True
+    assert ganmm.balanced(shares, {"labels": np.arange(1000) % 9}, None)[0] is False  # one is empty
+
+
+def test_epsilons_level_off_where_the_second_half_adds_little():
+    assert ganmm.epsilons_level_off(record(epsilon=[1, 0.5, 0.02, 0.01]), {}, None)[0]
+    assert not ganmm.epsilons_level_off(record(epsilon=[1, 1, 1, 1]), {}, None)[0]
+
+
+def test_balance_with_and_without_the_remedy():
+    runs = {"ganmm": [record(balance=[0.9, 0.95]), record(balance=[0.92, 0.96])],
+            "ganmm-unaided": [record(balance=[0.7, 0.3]), record(balance=[0.6, 0.35])]}
+    assert ganmm.remedy_balances(runs)[0] and ganmm.imbalance_grows(runs)[0]
+    swapped = {"ganmm": runs["ganmm-unaided"], "ganmm-unaided": runs["ganmm"]}
+    assert not ganmm.remedy_balances(swapped)[0] and not ganmm.imbalance_grows(swapped)[0]
+    with pytest.raises(LookupError, match="two runs of ganmm-unaided are needed; there are 1"):
+        ganmm.imbalance_grows({"ganmm-unaided": runs["ganmm-unaided"][:1]})
+
+
+@pytest.mark.parametrize("check, holds", [
+    ("likelihood_gap", True), ("step_bound", True), ("sum_bound", True), ("summable_epsilons_converge", False),
+    ("early_convergence", True), ("purity_range", True), ("ari_range", False), ("nmi_range", True)])
+def test_statements_that_need_no_records(check, holds):
+    found, said = getattr(ganmm, check)()
+    assert found is holds and any(c.isdigit() for c in said)
+
+
+# -- runs --------------------------------------------------------------------------------------
+
+
+def smoke(experiment="ganmm/digits", method="ganmm", **overrides):
+    return make_specs(experiment, profile="smoke", methods=[method], **overrides)[0]
+
+
+def test_a_run_is_recorded_and_replays(tmp_path):
+    store = RecordStore(tmp_path / "records")
+    for method in ("ganmm", "ganmm-em"):
+        made = execute(smoke(method=method), store, tmp_path / "work")
+        assert {"moved", "balance", "largest", "empty", "sigma", "purity", "ari", "nmi_geometric"} <= made.history[-1].keys()
+        assert ("epsilon" in made.history[-1]) == (method == "ganmm")
+        assert made.metrics["purity"] == pytest.approx(made.history[-1]["purity"], rel=1e-6) and "lost_classes" in made.metrics
+        arrays = store.arrays(made)
+        assert arrays["draws"].shape == (10, 10, 64) and len(arrays["labels"]) == 1000
+        assert set(made.replay) == {"pretrain", "ganmm"}
+        replay.compare(made.replay, replay.prefix(made.spec, load("digits", n_samples=1000).X), "again")
+
+
+def test_an_embedding_takes_the_cache_and_is_replayed_in_float32(tmp_path):
+    spec = smoke("ganmm/mnist_embedded", "sae+ganmm")
+    method, X = METHODS[spec.method], load("digits").X
+    estimator = method.make(0, **spec.params | {"iterations": 1, "pretrain_iterations": 1})
+    estimator.fit(X, **method.fit_options(cache=tmp_path, callback=None, checkpoint=None))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1  # the autoencoder's layers
+    losses = replay.prefix(spec, X)
+    assert set(losses) == {"pretrain", "ganmm", "objective"} and len(losses["pretrain"]) == 6
+    replay.compare(losses, replay.prefix(spec, X), "again")
+
+
+def test_what_falls_short_of_the_papers_scale_is_said():
+    paper = make_specs("ganmm/mnist_train-10", profile="paper", methods=["ganmm"])[0]
+    assert paper.n_samples == 6000 and shortfall([paper]) == ""  # a tenth of the rows is the paper's own setting
+    less = make_specs("ganmm/mnist_train-10", profile="paper", methods=["ganmm"], channels=16, iterations=500)[0]
+    assert shortfall([less]) == "iterations 500 of 4000, channels 16 of 64"
+
+
+def test_the_chapters_epochs_are_iterations():
+    params = check_parameters("ganmm", {"epochs": 50, "dataset": "digits", "n_clusters": 10})
+    (spec,) = live_specs(params, ["ganmm"])
+    assert spec.params["iterations"] == 50 and spec.params["n_clusters"] == 10 and spec.experiment == "ganmm/digits"
+    (spec,) = live_specs(check_parameters("ganmm", {}), ["ganmm"])
+    assert spec.params["iterations"] == 400 and spec.dataset == "image_segmentation"
+
+
+# -- scikit-learn ------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_checks():
+    model = GANMM(2, iterations=2, pretrain_iterations=1, hidden=4, noise_dim=2, batch_size=16, n_critic=1, random_state=0, device="cpu")
+    results = check_estimator(model, on_fail=None, on_skip=None)
+    failed = {r["check_name"]: repr(r["exception"]) for r in results if r["status"] != "passed"}
+    failed.pop("check_array_api_input", None)  # skipped unless the environment sets SCIPY_ARRAY_API
+    assert len(results) > 40 and failed == {}
