@@ -10,15 +10,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from genclust import Autoencoder, DeepKMeans, VaDE, WAMiC
+from genclust import DEC, VAE, Autoencoder, DeepKMeans, VaDE, WAMiC
 from genclust.metrics import accuracy
 
 TINY = dict(hidden=(16,), latent_dim=2, layer_epochs=1, pretrain_epochs=1, batch_size=64, random_state=0,
             device="cpu", precision="float32")
 ESTIMATORS = {"VaDE": VaDE(2, epochs=2, n_init=1, **TINY), "Autoencoder": Autoencoder(**TINY),
+              "DEC": DEC(2, iterations=8, update_interval=4, n_init=1, **TINY),
+              "VAE": VAE(epochs=2, **{k: v for k, v in TINY.items() if k not in ("layer_epochs", "pretrain_epochs")}),
               "DeepKMeans": DeepKMeans(2, epochs=2, n_init=1, **{k: v for k, v in TINY.items() if k != "layer_epochs"}),
               "WAMiC": WAMiC(2, iterations=2, critic_hidden=(8,), encoder_epochs=1, encoder_start="same", n_init=5,
-                             **TINY | dict(pretrain_epochs=5))}
+                              **TINY | dict(pretrain_epochs=5))}
 RAW, BLOB_OF = make_blobs(150, centers=10 * np.eye(3, 5), random_state=0)
 
 
@@ -55,10 +57,12 @@ def test_unfitted_is_said(estimator, method):
         getattr(estimator, method)(np.zeros((3, 2)))
 
 
-@pytest.mark.parametrize("call", [lambda m: m.predict(RAW), lambda m: m.predict_proba(RAW), lambda m: m.sample(3)])
-def test_unfitted_vade_is_said(call):
+@pytest.mark.parametrize("name, call", [
+    ("VaDE", lambda m: m.predict(RAW)), ("VaDE", lambda m: m.predict_proba(RAW)), ("VaDE", lambda m: m.sample(3)),
+    ("DEC", lambda m: m.predict(RAW)), ("DEC", lambda m: m.predict_proba(RAW)), ("VAE", lambda m: m.sample(3))])
+def test_unfitted_is_said_of_what_only_some_have(name, call):
     with pytest.raises(NotFittedError, match="not fitted yet"):
-        call(clone(ESTIMATORS["VaDE"]))
+        call(clone(ESTIMATORS[name]))
 
 
 def test_wrong_number_of_features_is_refused(estimator):
@@ -68,7 +72,7 @@ def test_wrong_number_of_features_is_refused(estimator):
 
 
 def test_kinds():
-    assert is_clusterer(ESTIMATORS["VaDE"]) and is_clusterer(ESTIMATORS["DeepKMeans"]) and not is_clusterer(ESTIMATORS["Autoencoder"])
+    assert {name for name, estimator in ESTIMATORS.items() if not is_clusterer(estimator)} == {"Autoencoder", "VAE"}
 
 
 def test_pipeline_of_scaler_and_vade():

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from genclust.datasets import load
 from genclust.lab import claims, replay
-from genclust.lab.cli import app, parse_overrides, parse_seeds
+from genclust.lab.cli import app, parse_overrides, parse_seeds, summary
 from genclust.lab.experiments import make_specs, recompute
 from genclust.lab.papers import EXPERIMENTS
 from genclust.lab.files import project_root
@@ -220,6 +221,21 @@ def test_scaled_data_does_not_replay(made):
         replay.compare(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X * 0.99), "scaled")
 
 
+@pytest.mark.parametrize("method", ["dec", "vae+gmm", "cgan"])
+def test_the_baselines_leave_records_that_replay(method, tmp_path):
+    store = RecordStore(tmp_path / "records")
+    record, data = execute(smoke(method), store, tmp_path / "work"), load("digits", n_samples=1000)
+    replay.compare(record.replay, replay.prefix(record.spec, data.X, data.y), "unchanged")
+    arrays = store.arrays(record)
+    if method == "cgan":  # it was given the labels: scores of them would say nothing
+        assert "accuracy" not in record.metrics and 0 <= record.metrics["draws_of_class"] <= 1
+        assert arrays["draws"].shape == (10, 10, 64)
+    else:
+        assert 0 < record.metrics["accuracy"] <= 1 and arrays["codes"].shape == (1000, 10)
+    line = summary(record.model_dump() | {"id": record.spec.id})
+    assert ("draws_of_class" if method == "cgan" else "accuracy") in line
+
+
 # -- provenance ----------------------------------------------------------------------------------------
 
 
@@ -300,6 +316,29 @@ def test_an_order_may_be_of_what_is_better_low_and_across_experiments(made):
     assert low.verdict == "exceeded"  # 22 where the paper has 60, and less is better
     extremes = [claims.answer(claim(answered_by=by | {"against": None, "reduce": r}), shelf).measured for r in ("min", "max", "mean")]
     assert extremes == pytest.approx([20, 22, 21])
+
+
+def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
+    from genclust.lab.papers.vade import errors_at_border, errors_inside
+    codes = np.concatenate([np.random.default_rng(0).normal(size=(40, 2)), 100 + np.random.default_rng(1).normal(size=(40, 2))])
+    labels, y = np.repeat([0, 1], 40), np.repeat([0, 1], 40)
+    arrays = dict(codes=codes, code_rows=np.arange(80), labels=labels)
+    y[:5] = 1  # wrong, and every neighbour is in the same far-away cluster
+    holds, reason = errors_inside(None, arrays, SimpleNamespace(y=y))
+    assert holds and reason.startswith("100 %") and not errors_at_border(None, arrays, SimpleNamespace(y=y))[0]
+    mixed = arrays | dict(codes=np.random.default_rng(0).normal(size=(80, 2)))  # two clusters in one place
+    assert not errors_inside(None, mixed, SimpleNamespace(y=y))[0]
+    assert errors_inside(None, arrays, SimpleNamespace(y=labels)) == (False, "no wrong points")
+
+
+def test_errors_are_compared_in_the_runs_with_the_best_objective(made):
+    from genclust.lab.papers.vade import fewer_errors_than_dec, fewer_errors_than_vae
+    record = made[1][1]
+    runs = {"vade": records_with(record, [0.9, 0.7], [1.0, 2.0]), "dec": records_with(record, [0.8, 0.6], [2.0, 1.0]), "vae+gmm": []}
+    assert fewer_errors_than_dec(runs) == (False, "VaDE: 30.00 % wrong, DEC: 20.00 % wrong")
+    assert fewer_errors_than_dec(runs | {"vade": runs["vade"][:1]})[0]
+    with pytest.raises(LookupError, match="VAE.GMM"):
+        fewer_errors_than_vae(runs)
 
 
 def test_an_order_may_compare_two_metrics_and_a_metric_may_choose_the_best_run(made):

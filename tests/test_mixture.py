@@ -8,8 +8,10 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 
+from genclust import UMAPEmbedding, n2d
 from genclust.metrics import accuracy
 from genclust.mixture import FullMixture, TrainableMixture, initial_responsibilities
 
@@ -137,6 +139,33 @@ def test_init_umap_finds_separated_blobs_and_repeats_itself():
     assert one.shape == (48, 3) and accuracy(BLOB_OF[:48], one.argmax(1)) == 1
     assert np.array_equal(one, two)
     assert torch.get_num_threads() == 1  # Numba's threads are not torch's: sums keep their order after it
+
+
+def test_n2d_clusters_and_places_new_rows():
+    """Here and not in a file of its own: UMAP takes long to compile, once a process."""
+    pytest.importorskip("umap")
+    raw, blob_of = make_blobs(60, centers=10 * np.eye(3, 5), random_state=0)
+    X = ((raw - raw.mean(0)) / raw.std(0)).astype(np.float32)
+    options = dict(n_neighbors=10, n_init=2, hidden=(32,), latent_dim=3, layer_epochs=30, pretrain_epochs=100, batch_size=16,
+                   random_state=0, device="cpu", precision="float32")
+    pipeline = n2d(3, **options)
+    labels = pipeline.fit_predict(X)
+    assert accuracy(blob_of, labels) > 0.95
+    assert torch.get_num_threads() == 1
+    assert np.array_equal(labels, pipeline.predict(X))  # fitted rows stay where they were placed
+    near = X + np.float32(0.01) * np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
+    assert (labels == pipeline.predict(near)).mean() > 0.95
+    assert pipeline[1].umap_.n_neighbors == 10 and pipeline[1].umap_.min_dist == 0
+    assert pipeline[1].transform(pipeline[0].transform(X)).shape == (60, 3)
+    assert np.array_equal(labels, n2d(3, **options).fit_predict(X))
+
+
+def test_umap_embedding_refuses(monkeypatch):
+    with pytest.raises(NotFittedError):
+        UMAPEmbedding().transform(BLOBS)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match=r"UMAP needs umap-learn: pip install 'genclust\[umap\]'"):
+        UMAPEmbedding().fit(BLOBS)
 
 
 def test_init_random_is_hard_balanced_and_seeded():

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {"VaDE": "vade", "WAMiC": "wamic", "WAMiCSelection": "wamic", "GANMM": "ganmm", "embedded_ganmm": "ganmm",
          "DeepKMeans": "deep_kmeans", "HRWAEGAN": "hrwae", "Autoencoder": "autoencoder", "autoencoder_gmm": "autoencoder",
+         "DEC": "dec", "VAE": "vae", "vae_gmm": "vae", "n2d": "manifold", "UMAPEmbedding": "manifold", "ConditionalGAN": "cgan",
          "TrainableMixture": "mixture", "FullMixture": "mixture", "transport": "ot"}
 __all__ = [*_HOME, "__version__"]
 

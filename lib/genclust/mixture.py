@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -182,14 +184,29 @@ def initial_responsibilities(
 def umap_embedding(codes: np.ndarray, random_state: int) -> np.ndarray:
     """UMAP of codes (n, d) into min(10, d) dimensions with 20 neighbours and no minimum distance."""
     try:
-        from umap import UMAP
+        reducer = umap_reducer(*codes.shape, random_state)
     except ImportError:
         raise ImportError("init='umap' needs umap-learn: pip install 'genclust[umap]'") from None
-    n, d = codes.shape
-    reducer = UMAP(n_neighbors=min(20, n - 1), n_components=min(10, d), min_dist=0.0,
-                   random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral")
+    with own_threads():
+        return np.asarray(reducer.fit_transform(codes), dtype=np.float64)
+
+
+def umap_reducer(n: int, d: int, random_state, *, n_components: int = 10, n_neighbors: int = 20):
+    """``umap.UMAP`` for n rows of d features: no minimum distance, one thread, no more neighbours or dimensions than
+    there are. ImportError without umap-learn."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise ImportError("UMAP needs umap-learn: pip install 'genclust[umap]'") from None
+    return UMAP(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d), min_dist=0.0,
+                random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral")
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Numba, in UMAP, sets OpenMP's number of threads, which is torch's too: put back afterwards."""
     threads = torch.get_num_threads()
     try:
-        return np.asarray(reducer.fit_transform(codes), dtype=np.float64)
-    finally:  # numba sets OpenMP's number of threads, which is torch's too
+        yield
+    finally:
         torch.set_num_threads(threads)

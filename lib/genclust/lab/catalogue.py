@@ -24,6 +24,8 @@ class Method:
     ``labels(estimator, X)`` are those that are scored, on the rows of the fit; only where prediction need not repeat them
     is it other than ``predict``.
 
+    A ``supervised`` one is given the labels, and predicts none: its records hold what ``measure`` gives and no scores.
+
     ``follow(deep, phase, epoch, data, spec)`` gives what a run's history gets after an epoch beside the
     estimator's own figures; ``measure(estimator, data)`` what its metrics get beside the scores;
     ``keep(estimator, deep, data, labels, spec)`` the arrays that the figures need. All three may look at
@@ -36,6 +38,7 @@ class Method:
     module: str | None = None
     step: str = ""
     embedding: str = ""
+    supervised: bool = False
     follow: Callable[..., dict[str, float]] | None = None
     measure: Callable[..., dict[str, float]] | None = None
     keep: Callable[..., dict[str, Any]] = figure_arrays

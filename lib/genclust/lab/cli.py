@@ -91,8 +91,9 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
 def summary(head: dict) -> str:
     """One line on a record, from its head."""
     s, p, m = head["spec"], head["provenance"], head["metrics"]
+    scores = {key: m[key] for key in ("accuracy", "nmi") if key in m} or m  # a supervised method has others
     return (f"{head['id']}  {s['experiment']:16} {s['method']:10} {s['profile']:6} "
-            f"s{s['seed']:<3} accuracy {m['accuracy']:.4f}  nmi {m['nmi']:.4f}  objective {head['objective']:.6g}  "
+            f"s{s['seed']:<3} {'  '.join(f'{key} {value:.4f}' for key, value in scores.items())}  objective {head['objective']:.6g}  "
             f"{p['wall_seconds']:.0f} s  {p['peak_memory_mb']:.0f} MB")
 
 

@@ -35,8 +35,9 @@ class ReplayError(AssertionError):
     """Today's code parts from a record."""
 
 
-def prefix(spec: Spec, X: np.ndarray) -> dict[str, list[float]]:
-    """Losses of the first steps of every phase; for a method without steps, its first objective."""
+def prefix(spec: Spec, X: np.ndarray, y: np.ndarray | None = None) -> dict[str, list[float]]:
+    """Losses of the first steps of every phase; for a method without steps, its first objective. Labels are for
+    supervised methods alone."""
     method = METHODS[spec.method]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -54,7 +55,7 @@ def prefix(spec: Spec, X: np.ndarray) -> dict[str, list[float]]:
             for key in part.get_params():
                 if key.rpartition("__")[2] == "n_init":
                     part.set_params(**{key: 1})
-        estimator.fit(rows, **method.fit_options(max_steps=STEPS))
+        estimator.fit(rows, *([y[:ROWS]] if method.supervised else []), **method.fit_options(max_steps=STEPS))
         losses = {phase: list(values) for phase, values in deep.step_losses_.items()}
         if estimator is not deep:
             losses["objective"] = [method.objective(estimator, rows)]
@@ -92,8 +93,8 @@ def verify(path: Path, root: Path) -> Outcome:
         record = store.read(path)
         if record.arrays is not None:
             store.arrays(record)
-        X = load(record.spec.dataset, n_samples=record.spec.n_samples).X
-        compare(record.replay, prefix(record.spec, X), str(record.spec))
+        data = load(record.spec.dataset, n_samples=record.spec.n_samples)
+        compare(record.replay, prefix(record.spec, data.X, data.y), str(record.spec))
     except (ReplayError, RecordError) as error:
         return Outcome(path.stem, False, str(error))
     return Outcome(path.stem, True, str(record.spec))

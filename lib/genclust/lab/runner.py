@@ -67,8 +67,9 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
 
     def fit():
         estimator = method.make(spec.seed, **spec.params)
+        given = (data.X, data.y) if method.supervised else (data.X,)
         try:
-            estimator.fit(data.X, **method.fit_options(callback=follow, checkpoint=checkpoint, cache=pretrained))
+            estimator.fit(*given, **method.fit_options(callback=follow, checkpoint=checkpoint, cache=pretrained))
         except Diverged as error:  # a result too: the record holds the last finite state, and says so
             log.warning("%s: %s", spec, error)
             return estimator, {"diverged": error.iteration}
@@ -80,17 +81,18 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
         log.warning("%s: starting this run over", error)
         checkpoint.rename(checkpoint.with_suffix(".damaged"))
         estimator, ended = fit()
-    labels = method.labels(estimator, data.X)
+    labels = data.y if method.supervised else method.labels(estimator, data.X)
+    scored = {} if method.supervised else scores(data.y, labels)
     deep = method.deep(estimator)
     measured = ended | (method.measure(estimator, data) if method.measure is not None else {})
     commit, dirty = git_state()
     constraints = _constraints()
     record = Record(
         spec=spec,
-        metrics={k: _plain(v) for k, v in (scores(data.y, labels) | measured).items()},
+        metrics={k: _plain(v) for k, v in (scored | measured).items()},
         objective=method.objective(estimator, data.X),
         history=[{k: _plain(v) for k, v in h.items()} for h in (deep.history_ if deep is not None else [])],
-        replay=prefix(spec, data.X),
+        replay=prefix(spec, data.X, data.y),
         provenance=Provenance(
             library=library_digest(method.module), constraints=constraints, data=data.digest, git_commit=commit,
             git_dirty=dirty, device=str(deep.device_) if deep is not None else "cpu", processor=processor(),

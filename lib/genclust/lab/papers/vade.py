@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,26 +13,29 @@ from sklearn.neighbors import NearestNeighbors
 from ...datasets import Dataset
 from ...metrics import accuracy, correct_rows
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
+from ..figures import N_DRAWS
 from ..records import Record
 from ..specs import Spec
 
 # --- Methods ------------------------------------------------------------------------------------
 
 CURVE_DENSE, CURVE_EVERY = 10, 5  # accuracy after each of the first epochs, then after every fifth
-MIXTURE_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100)  # of the autoencoder; where AE+GMM's curve has points
+MIXTURE_EPOCHS = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100, 125, 150)  # where AE+GMM's and VAE+GMM's curves have points
 
 
 def follow(deep, phase: str, epoch: int, data: Dataset, spec: Spec) -> dict[str, float]:
     """The accuracy on the way, for Figure 2."""
     if phase in ("held", "vade") and (epoch <= CURVE_DENSE or epoch % CURVE_EVERY == 0):
         return {"accuracy": accuracy(data.y, deep.predict(data.X))}
-    if phase == "autoencoder" and epoch in MIXTURE_EPOCHS:
+    if phase == "dec":
+        return {"accuracy": accuracy(data.y, deep.labels_)}
+    if phase in ("autoencoder", "vae") and epoch in MIXTURE_EPOCHS:
         return {"accuracy": _mixture_accuracy(deep.transform(data.X), data.y, spec.seed)}
     return {}
 
 
 def _mixture_accuracy(codes: np.ndarray, y: np.ndarray, seed: int) -> float:
-    """A single EM on 10 000 of the codes, K the number of classes: AE+GMM's curve, at a cost that a curve may have.
+    """A single EM on 10 000 of the codes, K the number of classes: a curve at a cost that a curve may have.
 
     It does not depend on the spec's method or K, since all methods of a seed share one pretraining.
     """
@@ -51,9 +55,48 @@ def _vade(seed: int, **params):
     return VaDE(random_state=seed, **params)
 
 
+def _dec(seed: int, **params):
+    from ...dec import DEC
+    return DEC(random_state=seed, **params)
+
+
+def _vae_gmm(seed: int, **params):
+    from ...vae import vae_gmm
+    return vae_gmm(random_state=seed, **params)
+
+
+def _n2d(seed: int, **params):
+    from ...manifold import n2d
+    return n2d(random_state=seed, **params)
+
+
+def _cgan(seed: int, n_clusters: int, **params):
+    from ...cgan import ConditionalGAN
+    return ConditionalGAN(random_state=seed, **params)  # as many classes as the labels have, whatever K is
+
+
+def class_draws(estimator, deep, data: Dataset, labels: np.ndarray, spec: Spec) -> dict[str, np.ndarray]:
+    """Draws of every class, as :func:`~genclust.lab.figures.figure_arrays` has them of every cluster."""
+    draws = np.stack([deep.sample(N_DRAWS, label=c, random_state=spec.seed + i)[0] for i, c in enumerate(deep.classes_)])
+    return {"labels": labels.astype(np.int16), "draws": (draws * 255).round().astype(np.uint8)}
+
+
+def draws_of_class(estimator, data: Dataset) -> dict[str, float]:
+    """The share of 1000 draws whose nearest row of X is of the class that was asked for."""
+    X, asked = estimator.sample(1000, random_state=estimator.seed_)
+    nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(data.X).kneighbors(X, return_distance=False)[:, 0]
+    return {"draws_of_class": float((data.y[nearest] == asked).mean())}
+
+
+_mixture = partial(Method, objective=lambda m, X: float(m[-1].lower_bound_), follow=follow)
 METHODS = {
-    "ae+gmm": Method("AE+GMM", _ae_gmm, lambda m, X: float(m[-1].lower_bound_), "autoencoder", "autoencoder", follow=follow),
+    "ae+gmm": _mixture("AE+GMM", _ae_gmm, module="autoencoder", step="autoencoder"),
+    "vae+gmm": _mixture("VAE+GMM", _vae_gmm, module="vae", step="vae"),
+    "n2d": _mixture("N2D", _n2d, module="manifold", step="autoencoder"),
+    "dec": Method("DEC", _dec, lambda m, X: float(m.objective_), "dec", follow=follow),
     "vade": Method("VaDE", _vade, lambda m, X: float(m.objective_), "vade", follow=follow),
+    "cgan": Method("CGAN (supervised)", _cgan, lambda m, X: float(m.objective_), "cgan", supervised=True,
+                   measure=draws_of_class, keep=class_draws),
 }
 # The same estimator under other names, so that a table can hold every start.
 METHODS["vade-umap"] = replace(METHODS["vade"], title="VaDE, UMAP start")
@@ -66,15 +109,23 @@ _PRETRAINING = dict(layer_epochs=8, pretrain_epochs=20)
 _METHODS: dict[str, dict[str, Any]] = {
     "gmm": dict(n_init=3, covariance_type="diag", reg_covar=1e-3),
     "ae+gmm": dict(covariance_type="full", n_init=10, **_PRETRAINING),
+    "vae+gmm": dict(covariance_type="full", n_init=10, epochs=150),
+    "dec": dict(iterations=20_000, n_init=20, **_PRETRAINING),
     "vade": dict(epochs=150, init="gmm-full", n_init=10, **_PRETRAINING),
     "vade-umap": dict(epochs=150, init="umap", n_init=10, **_PRETRAINING),
     "vade-held": dict(epochs=150, init="umap", n_init=10, held_epochs=10, **_PRETRAINING),
+    "n2d": dict(n_init=10, **_PRETRAINING),
+    "cgan": dict(iterations=20_000),
 }
 _PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "n_samples": 20_000,
         "gmm": dict(n_init=1),
         "ae+gmm": dict(layer_epochs=4, pretrain_epochs=10, n_init=3),
+        "vae+gmm": dict(n_init=3, epochs=15),
+        "dec": dict(layer_epochs=4, pretrain_epochs=10, n_init=3, iterations=600),
+        "n2d": dict(layer_epochs=4, pretrain_epochs=10, n_init=3),
+        "cgan": dict(iterations=1000),
         "vade": dict(layer_epochs=4, pretrain_epochs=10, n_init=3, epochs=15),
         "vade-umap": dict(layer_epochs=4, pretrain_epochs=10, n_init=3, epochs=15),
         "vade-held": dict(layer_epochs=4, pretrain_epochs=10, n_init=3, epochs=15, held_epochs=5),
@@ -83,6 +134,10 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "n_samples": 1000,
         "gmm": dict(n_init=1, max_iter=10),
         "ae+gmm": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1),
+        "vae+gmm": dict(hidden=[64, 32], n_init=1, epochs=2),
+        "dec": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, iterations=6),
+        "n2d": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1),
+        "cgan": dict(hidden=[64, 32], iterations=10),
         "vade": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, epochs=2),
         "vade-umap": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, epochs=2),
         "vade-held": dict(hidden=[64, 32], layer_epochs=1, pretrain_epochs=2, n_init=1, epochs=2, held_epochs=2),
@@ -90,14 +145,19 @@ _PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-def _experiment(dataset: str, n_clusters: int, about: str, methods: Iterable[str] = tuple(_METHODS), **params: Any) -> Experiment:
+_CLUSTERING = tuple(m for m in _METHODS if m != "cgan")
+
+
+def _experiment(dataset: str, n_clusters: int, about: str, methods: Iterable[str] = _CLUSTERING, **params: Any) -> Experiment:
     return Experiment("vade", dataset, about, {m: {"n_clusters": n_clusters, **_METHODS[m], **params} for m in methods},
                       _PROFILES)
 
 
 _SETS = ("mnist", "fashion_mnist", "three_moons", "digits", "reuters21578")
 _CLASSES = {"three_moons": 3, "reuters21578": 4}
-EXPERIMENTS = {f"vade/{d}": _experiment(d, _CLASSES.get(d, 10), "Table 2, and Figures 2 to 4") for d in _SETS}
+_IMAGES = ("mnist", "fashion_mnist", "digits")
+EXPERIMENTS = {f"vade/{d}": _experiment(d, _CLASSES.get(d, 10), "Table 2, and Figures 2 to 4",
+                                        _METHODS if d in _IMAGES else _CLUSTERING) for d in _SETS}
 # The paper does not say how long Figure 5's runs were: 50 epochs are our choice, made for their cost.
 EXPERIMENTS |= {f"vade/mnist-k{k}": _experiment("mnist", k, f"Figure 5, K = {k}", ["vade", "vade-umap"], epochs=50) for k in (7, 14)}
 
@@ -123,20 +183,33 @@ def draws_belong(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str
     return share >= DRAWS_SHARE, f"{100 * share:.0f} % of {n_clusters * n_draws} draws (at least {100 * DRAWS_SHARE:.0f} % asked)"
 
 
+def _own_share(arrays: dict, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """For each kept code the share of its nearest ones that are in its cluster, and whether it is rightly clustered."""
+    codes, rows = arrays["codes"], arrays["code_rows"]
+    labels = arrays["labels"][rows]
+    around = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(codes).kneighbors(codes, return_distance=False)[:, 1:]
+    return (labels[around] == labels[:, None]).mean(1), correct_rows(data.y, arrays["labels"])[rows]
+
+
 def errors_at_border(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
     """Figure 4: among the 10 nearest codes, those in the point's own cluster are fewer for wrong points than for
     right ones, and most wrong points have a neighbour of another cluster."""
-    codes, rows = arrays["codes"], arrays["code_rows"]
-    labels = arrays["labels"][rows]
-    correct = correct_rows(data.y, arrays["labels"])[rows]
-    around = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(codes).kneighbors(codes, return_distance=False)[:, 1:]
-    own = (labels[around] == labels[:, None]).mean(1)
+    own, correct = _own_share(arrays, data)
     if correct.all() or not correct.any():
         return bool(correct.all()), "no wrong points" if correct.all() else "no right points"
     mixed = float((own[~correct] < 1).mean())
     return own[~correct].mean() < own[correct].mean() and mixed > 0.5, (
         f"own-cluster share of the {NEIGHBOURS} nearest codes: {own[~correct].mean():.2f} for wrong points, "
         f"{own[correct].mean():.2f} for right ones; {100 * mixed:.0f} % of the wrong ones have a neighbour of another cluster")
+
+
+def errors_inside(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Figure 4, of DEC: for most of the wrong points the 10 nearest codes are all in the point's own cluster."""
+    own, correct = _own_share(arrays, data)
+    if correct.all():
+        return False, "no wrong points"
+    inside = float((own[~correct] == 1).mean())
+    return inside > 0.5, f"{100 * inside:.0f} % of the wrong points have only their own cluster among their {NEIGHBOURS} nearest codes"
 
 
 def similar_digits_merge(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
@@ -155,7 +228,30 @@ def digits_split(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str
     return {0, 1} <= set(split), f"digits with more than one cluster: {', '.join(map(str, split)) or 'none'}"
 
 
-PROPERTIES = (accuracy_rises, draws_belong, errors_at_border, similar_digits_merge, digits_split)
+PROPERTIES = (accuracy_rises, draws_belong, errors_at_border, errors_inside, similar_digits_merge, digits_split)
+
+# --- Comparisons --------------------------------------------------------------------------------
+
+
+def _fewer_errors(runs: dict[str, list[Record]], other: str) -> tuple[bool, str]:
+    for m in ("vade", other):
+        if not runs[m]:
+            raise LookupError(f"no run of {METHODS[m].title} is recorded yet")
+    wrong = {m: 1 - max(runs[m], key=lambda r: r.objective).metrics["accuracy"] for m in ("vade", other)}
+    return wrong["vade"] < wrong[other], ", ".join(f"{METHODS[m].title}: {100 * share:.2f} % wrong" for m, share in wrong.items())
+
+
+def fewer_errors_than_vae(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Figure 4: of all points, fewer are wrong in VaDE's run with the best objective than in VAE+GMM's."""
+    return _fewer_errors(runs, "vae+gmm")
+
+
+def fewer_errors_than_dec(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Figure 4: the same with DEC."""
+    return _fewer_errors(runs, "dec")
+
+
+COMPARISONS = (fewer_errors_than_vae, fewer_errors_than_dec)
 
 # --- Chapter ------------------------------------------------------------------------------------
 

@@ -1,0 +1,60 @@
+"""N2D (McConville et al., 2021): UMAP of an autoencoder's codes, and a Gaussian mixture on that."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .autoencoder import Autoencoder
+from .mixture import own_threads, umap_reducer
+
+
+class UMAPEmbedding(TransformerMixin, BaseEstimator):
+    """UMAP (McInnes et al., 2018) with no minimum distance, as clustering wants it; needs the extra ``umap``.
+
+    Parameters
+    ----------
+    n_components : dimensions of the embedding, at most those of X.
+    n_neighbors : of the graph that is embedded, at most those that there are.
+    random_state : seed; None draws anew.
+
+    Attributes
+    ----------
+    umap_ : the fitted ``umap.UMAP``.
+    """
+
+    def __init__(self, n_components=10, *, n_neighbors=20, random_state=None):
+        self.n_components = n_components
+        self.n_neighbors = n_neighbors
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Embed X, (n, d)."""
+        self.fit_transform(X)
+        return self
+
+    def fit_transform(self, X, y=None) -> np.ndarray:
+        """The embedding of X, (n, d) -> (n, min(n_components, d)) float64."""
+        X = validate_data(self, X, dtype=np.float32, ensure_min_samples=3)
+        self.umap_ = umap_reducer(*X.shape, self.random_state, n_components=self.n_components, n_neighbors=self.n_neighbors)
+        with own_threads():
+            return np.asarray(self.umap_.fit_transform(X), dtype=np.float64)
+
+    def transform(self, X) -> np.ndarray:
+        """Other rows placed among the fitted ones, which don't move; for the fitted X its own embedding."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        with own_threads():
+            return np.asarray(self.umap_.transform(X), dtype=np.float64)
+
+
+def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_state=None, **autoencoder) -> Pipeline:
+    """The pipeline N2D: an :class:`Autoencoder`, UMAP of its codes into as many dimensions as clusters, then EM there
+    with full covariances (best likelihood of ``n_init``)."""
+    return make_pipeline(
+        Autoencoder(random_state=random_state, **autoencoder),
+        UMAPEmbedding(n_clusters, n_neighbors=n_neighbors, random_state=random_state),
+        GaussianMixture(n_clusters, n_init=n_init, max_iter=300, random_state=random_state))
