@@ -106,10 +106,10 @@ _SETS = {"mnist": 10, "fashion_mnist": 10, "digits": 10, "reuters21578": 4, "rcv
 _MOONS: dict[str, dict[str, Any]] = {
     "kmeans": dict(n_init=10, n_clusters=3),
     "ae+gmm": dict(n_clusters=3, latent_dim=1, hidden=[64, 64], likelihood="gaussian", pretraining="end-to-end", batch_size=64,
-                   pretrain_epochs=200, pretrain_learning_rate=3e-3, pretrain_lr_decay=0.985, precision="float32", covariance_type="full",
+                   pretrain_epochs=600, pretrain_learning_rate=3e-3, pretrain_lr_decay=0.995, precision="float32", covariance_type="full",
                    n_init=10),
     "wamic-selection": dict(candidates=[2, 3, 4, 5, 6], n_replicas=30, latent_dim=1, hidden=[64, 64], critic_hidden=[64, 64],
-                            pretrain_epochs=300, pretrain_learning_rate=3e-3, pretrain_lr_decay=0.99, batch_size=64, n_init=5,
+                            pretrain_epochs=900, pretrain_learning_rate=3e-3, pretrain_lr_decay=0.9967, batch_size=64, n_init=5,
                             penalty=0.1, warmup=300, iterations=600, learning_rate=5e-5, critic_learning_rate=1e-3,
                             estimate_iterations=600, estimate_learning_rate=1e-3, encoder_epochs=30, encoder_start="same"),
 }
