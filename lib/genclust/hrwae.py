@@ -138,7 +138,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     noise_weight : beta of eq. 9. L_N counts points and has no gradient: the rows that are noise count (1 + beta)
         times in L_R. The text calls 1 + beta kappa.
     epochs, attention_rounds, attention_epochs : before the first look at the noise; looks, and epochs after each.
-    warm_up : share of ``epochs`` over which the adversarial weight rises to its value.
+    warm_up : share of ``epochs`` over which the adversarial weight rises to its value. Where it rises slowly, the codes of
+        two groups wander far from their priors, and may not come back.
     batch_size, learning_rate : of Adam, for all players; the rate falls along half a cosine to a hundredth.
     clustering : ``"hdbscan"``, or ``"gmm"``, which labels every point.
     cluster_group : the group that ``labels_`` are of; noise attention always looks at group 0.
@@ -188,7 +189,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def __init__(self, n_groups=2, *, latent_channels=4, width=16, extra_layers=0, discriminator_width=128,
                  image_shape=None, likelihood="auto", regulariser="relativistic", adversarial_weight=20.0,
                  group_decay=0.5, intermediate_weight=10.0, noise_weight=0.5, epochs=20, attention_rounds=1,
-                 attention_epochs=10, warm_up=0.3, batch_size=128, learning_rate=3e-4, clustering="hdbscan",
+                 attention_epochs=10, warm_up=0.1, batch_size=128, learning_rate=3e-4, clustering="hdbscan",
                  cluster_group=0, n_clusters=10, n_neighbors=None, min_cluster_size=None, cluster_selection="leaf",
                  n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.n_groups = n_groups

@@ -148,7 +148,7 @@ METHODS = {f"hrwae-l{n}": _method(f"HRWAE-GAN, L = {n}") for n in (1, 2, 3, 4)} 
 _PAPER = dict(epochs=14, attention_rounds=1, attention_epochs=6)
 _ABLATION = dict(epochs=20, attention_rounds=1, attention_epochs=10)
 _SCALES: dict[str, dict[str, Any]] = {
-    "quick": dict(epochs=6, attention_rounds=1, attention_epochs=1, batch_size=32, warm_up=0.1),
+    "quick": dict(epochs=6, attention_rounds=1, attention_epochs=1, batch_size=32),
     "smoke": dict(epochs=1, attention_rounds=1, attention_epochs=1, batch_size=64, width=4, n_neighbors=5),
 }
 _ROWS = {"quick": 2000, "smoke": 300}
