@@ -336,7 +336,7 @@ def one_constraint_is_soft_kmeans() -> tuple[bool, str]:
         logits = torch.tensor(given.reshape(C.shape), requires_grad=True)  # rows sum to 1/n whatever they are
         plan = logits.softmax(1) / len(C)
         value = (plan * (C + eps * (plan.log() - 1))).sum()
-        return float(value), torch.autograd.grad(value, logits)[0].numpy().ravel()
+        return float(value.detach()), torch.autograd.grad(value, logits)[0].numpy().ravel()
 
     found = minimize(objective, np.zeros(C.numel()), jac=True, method="L-BFGS-B", options=dict(maxiter=2000, ftol=1e-15, gtol=1e-9))
     distance = float((torch.tensor(found.x.reshape(C.shape)).softmax(1) - (-C / eps).softmax(1)).abs().sum() / len(C))
