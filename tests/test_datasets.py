@@ -55,7 +55,8 @@ TINY = Source(
 IMAGES = "train-images"
 OWN_CACHE = os.environ.get("GENCLUST_CACHE")  # before the tests replace it
 DIGESTS = {
-    "mnist": "d0a3eec1f5a4", "mnist_train": "c0e8b5537483", "fashion_mnist": "5cf0562c46b8",
+    "mnist": "d0a3eec1f5a4", "mnist_train": "c0e8b5537483", "mnist_ones_twos": "7460c28a882b",
+    "fashion_mnist": "5cf0562c46b8",
     "cifar10": "5f7d85b3c4d3", "cifar10_train": "5f7d85b3c4d3", "cifar10_jpeg": "6fc362064132",
     "cifar10_jpeg_train": "6fc362064132", "image_segmentation": "b2345ad619f1",
     "artificial_characters": "d067babd254f", "artificial_characters_instances": "58b346e8b629",
@@ -338,7 +339,7 @@ def test_n_samples_out_of_range(n):
 
 
 def test_descriptions_agree_with_the_data(mnist):
-    assert names()[:3] == ("mnist", "mnist_train", "fashion_mnist")
+    assert names()[:4] == ("mnist", "mnist_train", "mnist_ones_twos", "fashion_mnist")
     for name in ("three_moons", "digits"):
         data, source = load(name), describe(name)
         assert data.X.shape == (source.n, source.d)
