@@ -59,6 +59,7 @@ from genclust.lab.papers import METHODS
 from genclust.metrics import cluster_purity
 
 plots.style()
+torch.manual_seed(0)  # of the small examples below; every run has a seed of its own
 book, claims = tables.opened("ganmm")
 
 # %% [markdown]

@@ -58,6 +58,7 @@ from genclust.lab.files import project_root
 from genclust.lab.papers import METHODS, ot_clustering
 
 plots.style()
+torch.manual_seed(0)  # of the small examples below; every run has a seed of its own
 book, claims = tables.opened("ot-clustering")
 
 # %% [markdown]
