@@ -125,6 +125,19 @@ def with_gradient(C: torch.Tensor, eps: float) -> dict:
     return {"ours": ours, "POT": of_pot, "OTT-JAX": of_ott}
 
 
+def keep(rows: list[dict]) -> None:
+    """Writes what is measured so far."""
+    import geomloss
+    import jax
+    import ot as pot
+    import ott
+    machine = (f"{processor()}, {THREADS} threads, float64, K = {K}, L1 error of the marginals at most {TOL:g}; POT {pot.__version__}, geomloss "
+               f"{geomloss.__version__}, OTT-JAX {ott.__version__}, jax {jax.__version__}, torch {torch.__version__}. Where no other solver came to "
+               f"the tolerance within {LIMIT:g} s, the ratio is a lower bound.")
+    file = Path(__file__).resolve().parents[1] / "book" / "transport_bench.json"
+    file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(THREADS)
@@ -154,15 +167,7 @@ def main() -> None:
                     "ratio": float(f"{took / mine:.3g}"), "all others (ms)": ", ".join(
                         f"{name} {'' if done else '> '}{1e3 * t:.3g}" for name, (t, done) in theirs.items())})
                 print(rows[-1], flush=True)
-    import geomloss
-    import jax
-    import ot as pot
-    import ott
-    machine = (f"{processor()}, {THREADS} threads, float64, K = {K}, L1 error of the marginals at most {TOL:g}; POT {pot.__version__}, geomloss "
-               f"{geomloss.__version__}, OTT-JAX {ott.__version__}, jax {jax.__version__}, torch {torch.__version__}. Where no other solver came to "
-               f"the tolerance within {LIMIT:g} s, the ratio is a lower bound.")
-    file = Path(__file__).resolve().parents[1] / "book" / "transport_bench.json"
-    file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+                keep(rows)
 
 
 if __name__ == "__main__":
