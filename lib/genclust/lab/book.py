@@ -54,7 +54,8 @@ def chapter_sources(root: Path, chapter) -> list[Path]:
     """The files that a chapter's page depends on; this module only carries them."""
     library = sorted(set(LIBRARY.rglob("*.py")) - {Path(__file__).resolve()})
     return [root / "notebooks" / f"{chapter.notebook}.ipynb", *library,
-            root / "book" / "claims" / f"{chapter.paper.replace('-', '_')}.yml", *sorted((root / "book" / "records" / chapter.paper).glob("*"))]
+            root / "book" / "claims" / f"{chapter.paper.replace('-', '_')}.yml", *sorted((root / "book").glob("*_bench.json")),
+            *sorted((root / "book" / "records" / chapter.paper).glob("*"))]
 
 
 def site_sources(root: Path) -> list[Path]:
