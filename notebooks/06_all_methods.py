@@ -81,12 +81,14 @@ book = RecordStore(project_root() / "book" / "records")
 #   of the process, in which other runs may have come before: a bound from above.
 
 # %% tags=["hide-input"]
-scales = [{"profile": name, **asdict(scale)} for name, scale in all_methods.SCALES.items()]
-plots.table(scales)
+HEADINGS = {"rows": "rows at most", "layer": "each layer", "joint": "all layers", "steps": "after that", "wamic": "WAMiC", "ganmm": "GANMM",
+            "hrwae": "HRWAE-GAN", "starts": "starts"}
+plots.table([{"profile": name, **{HEADINGS[key]: value for key, value in asdict(scale).items()}}
+             for name, scale in all_methods.SCALES.items()])
 
 # %% [markdown]
-# Columns: rows at most; steps for each layer, for all layers together, and of what comes after; iterations of WAMiC, GANMM
-# and HRWAE-GAN; starts of every k-means and EM. The parameters of every method that the profile sets on one of the sets:
+# Steps for each layer, for all layers together and of what comes after; steps of the generator or autoencoder in the three
+# adversarial methods; starts of every k-means and EM. What this comes to on the live set, in the profile that is recorded:
 
 # %% tags=["hide-input"]
 own = EXPERIMENTS[f"all/{params.dataset}"].profiles["paper"]
@@ -149,7 +151,7 @@ plots.table([{"set": DATASETS[d].title, "command": f"genclust run all/{d} --prof
 NOTES = {"images only": "images\nonly", "not run yet": "not run\nyet"}
 notes = [[NOTES.get(c.missing, "tables\nonly" if "tables" in c.missing else "no data\nhere") for c in found if c.method == m] for m in grid.methods()]
 titles = [METHODS[m].title for m in grid.methods()]
-names = [DATASETS[d].title.replace(", one row a letter", "").replace(" Using Smartphones", "") for d in all_methods.SETS]
+names = [d.removesuffix("_instances").replace("_", " ") for d in all_methods.SETS]
 plots.heat_map(100 * grid.matrix(found), titles, names, "worst to best on the set", notes);
 
 # %% [markdown]

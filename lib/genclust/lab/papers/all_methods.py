@@ -51,7 +51,7 @@ SETS = tuple(name for names in KINDS.values() for name in names)
 EXCLUDED: dict[str, str] = {
     "cgan": "is given the labels",
     "wamic-selection": "finds the number of clusters, which all others are given",
-    "gmm-raw": "is GMM",
+    "gmm-raw": "is GMM again, under the GANMM chapter's own measures",
     "ae+kmeans": "is what DEC and soft k-means (p) start from",
 } | dict.fromkeys(
     ("vade-umap", "wamic-umap"), "is the same model from another start; of these the held one is here"
