@@ -25,7 +25,7 @@
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick or paper: the scale of the live runs
-dataset = "digits"  # the data set of the live runs; any column of the table below
+dataset = "digits"  # the data set of the live runs; any set of the tables below
 n_clusters = None  # K of the live runs; None: the number of classes
 seed = 0
 epochs = None  # epochs of what comes after pretraining in the live runs; None: as the profile has it
@@ -191,8 +191,8 @@ display(Markdown("\n".join(f"- {line}" for line in grid.advice(found)) if ranked
 # %% [markdown]
 # ## Choosing without labels
 #
-# A deep method is run from several seeds, and one run is kept. The papers keep the one with the best objective, or do not say.
-# For every setting with two or more recorded runs: the score of the run that the objective takes; the median over the runs
+# A deep method is run from several seeds, and in practice one run is kept. VaDE's paper keeps the one with the best objective;
+# the others give means, or do not say. For every setting with two or more recorded runs: the score of the run that the objective takes; the median over the runs
 # and their spread, from lowest to highest; the best run, which only labels can find (an **oracle**: nobody has it in
 # practice); and the **selection gap** between the two. None of the five papers reports it.
 

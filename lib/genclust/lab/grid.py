@@ -69,7 +69,7 @@ def why_not_run(dataset: str) -> str:
 
 
 def table_rows(found: Sequence[Cell]) -> list[dict[str, Shown]]:
-    """A row a cell, for :func:`~genclust.lab.sortable.sortable`; scores in per cent but for the indices."""
+    """A row a cell, for :func:`~genclust.lab.sortable.sortable`; accuracies in per cent, or the reason why there is none."""
     rows = []
     for cell in found:
         row: dict[str, Shown] = {"set": cell.dataset, "method": cell.title}
@@ -77,10 +77,9 @@ def table_rows(found: Sequence[Cell]) -> list[dict[str, Shown]]:
                                                ("seconds", "wall_seconds", 1, 1), ("peak memory (MB)", "peak_memory_mb", 1, 0)):
             values = [scale * v for v in cell.values.get(metric, [])]
             shown = spread(values, digits) if digits else f"{max(values, default=0):.0f}"
-            row[heading] = (shown, statistics.fmean(values)) if values else ""
-        row["runs"] = (str(len(cell.values.get("accuracy", []))) if not cell.missing else cell.missing,
-                       float(len(cell.values.get("accuracy", []))))
-        rows.append(row)
+            row[heading] = (shown, statistics.fmean(values)) if values else cell.missing if metric == "accuracy" else ""
+        n = len(cell.values.get("accuracy", []))
+        rows.append(row | {"runs": (str(n), float(n))})
     return rows
 
 

@@ -22,7 +22,7 @@ document.querySelectorAll("#NAME th").forEach((head, column) => head.firstChild.
   body.append(...rows.filter(row => !last(row)).sort(order), ...rows.filter(last));
 }));
 </script>"""
-SCROLL = "max-height: 34em; overflow: auto"
+SCROLL = "max-height: 34em; overflow: auto; font-size: 85%; white-space: nowrap"
 HEAD = "position: sticky; top: 0; background: var(--pst-color-surface, white)"
 BUTTON = "all: unset; cursor: pointer"
 

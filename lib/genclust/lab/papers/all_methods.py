@@ -33,7 +33,7 @@ class Scale:
 
 
 SCALES = {
-    "paper": Scale(rows=10_000, layer=200, joint=600, steps=1000, wamic=200, ganmm=1000, hrwae=400, starts=10),
+    "paper": Scale(rows=10_000, layer=200, joint=500, steps=800, wamic=200, ganmm=1000, hrwae=400, starts=5),
     "quick": Scale(rows=2000, layer=50, joint=150, steps=250, wamic=40, ganmm=150, hrwae=40, starts=3),
     "smoke": Scale(rows=300, layer=1, joint=2, steps=4, wamic=2, ganmm=4, hrwae=2, starts=1),
 }
@@ -54,7 +54,7 @@ EXCLUDED: dict[str, str] = {
     "gmm-raw": "is GMM again, under the GANMM chapter's own measures",
     "ae+kmeans": "is what DEC and soft k-means (p) start from",
 } | dict.fromkeys(
-    ("vade-umap", "wamic-umap"), "is the same model from another start; of these the held one is here"
+    ("vade-umap", "wamic-umap"), "is the same model from another start; of VaDE the one that is held at it is here"
 ) | dict.fromkeys(
     ("soft-kmeans", "ot-p", "ot-early"), "is a variant of one that is here: the paper's soft k-means gains by pretraining, its OT does not"
 ) | dict.fromkeys(
