@@ -1,6 +1,7 @@
 """Specs, runs, records, claims, replay and the command line, on the smallest real runs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -458,6 +459,19 @@ def test_verify_passes_and_then_fails_on_a_changed_loss(made, monkeypatch):
     _half_entropy(monkeypatch)
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1 and "1 of 2 records replay" in result.output and "phase 'vade'" in result.output
+
+
+def test_what_verify_found_the_book_need_not_replay(made, tmp_path, monkeypatch):
+    store, _ = made
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").touch()
+    shutil.copytree(store.root, tmp_path / "book" / "records")
+    monkeypatch.setenv("GENCLUST_PROJECT", str(tmp_path))
+    assert CliRunner().invoke(app, ["verify", "--workers", "1"]).exit_code == 0
+    book, replayed = RecordStore(tmp_path / "book" / "records"), []
+    monkeypatch.setattr(replay, "verify", lambda path, root: replayed.append(path) or replay.Outcome(path.stem, False, "replayed"))
+    assert [o.same for o in replay.verify_all(book, workers=1, notes=tmp_path / replay.NOTES)] == [True, True] and not replayed
+    assert [o.same for o in replay.verify_all(book, workers=1, notes=tmp_path / replay.NOTES, anew=True)] == [False, False]
 
 
 def test_an_error_is_one_message_and_no_traceback(tmp_path):

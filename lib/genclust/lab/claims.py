@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -270,6 +271,15 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     if claim.kind == "order":
         return _judged(p < 0.05, reason, found | {"values": a})
     return _judged((p < 0.05) == (claim.value < 0.05), reason, found | {"values": [p], "measured": p})
+
+
+def recorded(runs: Mapping[str, Sequence[Record]], method: str, least: int = 1) -> Sequence[Record]:
+    """A method's runs, of those that a comparison is given. LookupError where they are fewer than ``least``."""
+    from .papers import METHODS
+    found = runs.get(method, ())
+    if len(found) < least:
+        raise LookupError(f"{METHODS[method].title}: {len(found)} of at least {least} run{'s' if least > 1 else ''}")
+    return found
 
 
 def welch(a: list[float], b: list[float], higher: bool = True) -> float:

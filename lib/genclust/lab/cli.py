@@ -130,10 +130,10 @@ def show(id: Annotated[str, typer.Argument(help="The id of a record, or its begi
 def verify(records: Records = None,
            workers: Annotated[Optional[int], typer.Option(min=1, help="Processes [the number of cores].")] = None) -> None:
     """Check every record, replay its first steps with today's code, and compare."""
-    from .replay import verify_all
+    from .replay import NOTES, verify_all
     store = record_store(records)
     failed = n = 0
-    for outcome in verify_all(store, workers=workers):
+    for outcome in verify_all(store, workers=workers, notes=None if records else project_root() / NOTES, anew=True):
         n += 1
         failed += not outcome.same
         typer.echo(f"{'same  ' if outcome.same else 'PARTS '} {outcome.what}", err=not outcome.same)

@@ -11,7 +11,7 @@ from pathlib import Path
 from .claims import VERDICTS, Answer, Claim, Ledger, answer, read_ledger, shortfall
 from .experiments import recompute
 from .records import RecordStore
-from .replay import verify_all
+from .replay import NOTES, verify_all
 from .specs import Spec
 
 Found = Sequence[tuple[Ledger, list[Answer]]]
@@ -140,7 +140,7 @@ def in_percent(claim: Claim) -> float:
 def status_page(found: Found, root: Path) -> str:
     """Every record with its scale, age, cost and replay; then what is not run, by reason."""
     store = RecordStore(root / "book" / "records")
-    replayed = {outcome.stem: outcome for outcome in verify_all(store, notes=root / "build" / "replays.json")}
+    replayed = {outcome.stem: outcome for outcome in verify_all(store, notes=root / NOTES)}
     today = datetime.now(timezone.utc)
     rows = []
     for head in store.heads():

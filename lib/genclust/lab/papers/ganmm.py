@@ -14,7 +14,7 @@ from pydantic import Field
 from ...datasets import Dataset, load
 from ...metrics import cluster_purity, scores
 from ..catalogue import BASELINES, Chapter, ChapterParameters, Experiment, Method
-from ..claims import welch
+from ..claims import recorded, welch
 from ..epsilon_em import Step, epsilon_em, memorising_em, mixed
 from ..figures import figure_arrays, labels_only
 from ..records import Record
@@ -201,10 +201,7 @@ def epsilons_level_off(record: Record, arrays: dict, data: Dataset) -> tuple[boo
 
 
 def _balances(runs: dict[str, list[Record]], method: str) -> list[list[float]]:
-    found = [record.curve("ganmm", "balance")[1] for record in runs.get(method, [])]
-    if len(found) < 2:
-        raise LookupError(f"two runs of {method} are needed; there are {len(found)}")
-    return found
+    return [record.curve("ganmm", "balance")[1] for record in recorded(runs, method, 2)]
 
 
 def imbalance_grows(runs: dict[str, list[Record]]) -> tuple[bool, str]:
