@@ -319,6 +319,20 @@ def test_an_order_may_be_of_what_is_better_low_and_across_experiments(made):
     assert extremes == pytest.approx([20, 22, 21])
 
 
+@pytest.mark.parametrize("reduce, value, measured, verdict", [
+    ("ratio", 2.0, 1.6, "reproduced"), ("ratio", 3.0, 1.6, "not reproduced"), ("ratio", 1.0, 1.6, "exceeded"),
+    ("difference", 0.0, 0.3, "reproduced"), ("difference", 1.0, 0.3, "not reproduced")])
+def test_ratios_and_differences_of_two_methods(made, reduce, value, measured, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], [0.7, 0.9]), kmeans=records_with(made[1][1], [0.5]))
+    by = dict(experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans", reduce=reduce)
+    asked = claim(value=value, unit="number", tolerance=0.5, answered_by=by)
+    found = claims.answer(asked, shelf)
+    assert found.measured == pytest.approx(measured) and found.verdict == verdict and len(found.records) == 3
+    assert claims.answer(asked, Shelf(gmm=shelf.by_method["gmm"])).verdict == "not run"
+    with pytest.raises(ValueError, match="need answered_by.against"):
+        claim(answered_by=by | {"against": None})
+
+
 def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
     from genclust.lab.papers.vade import errors_at_border, errors_inside
     codes = np.concatenate([np.random.default_rng(0).normal(size=(40, 2)), 100 + np.random.default_rng(1).normal(size=(40, 2))])

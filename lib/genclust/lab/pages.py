@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .claims import VERDICTS, Answer, Claim, Ledger, answer, read_ledger, shortfall
+from .claims import OF_TWO, VERDICTS, Answer, Claim, Ledger, answer, read_ledger, shortfall
 from .experiments import recompute
 from .records import RecordStore
 from .replay import NOTES, verify_all
@@ -52,6 +52,8 @@ def measured_text(a: Answer) -> str:
     unit = a.claim.unit
     text = value_text(a.measured, unit)
     n = len(a.values)
+    if a.claim.answered_by.reduce in OF_TWO:
+        return f"{text} ({a.claim.answered_by.reduce}, {len(a.records)} runs of the two methods)"
     if n > 1:
         text += f" ({a.claim.answered_by.reduce} of {n}; {value_text(min(a.values), unit)} to {value_text(max(a.values), unit)})"
     else:
