@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import cpu_count
 
 from .files import sha256, write_atomic
 from .papers import METHODS
@@ -115,7 +115,7 @@ def verify_all(store: RecordStore, *, workers: int | None = None, notes: Path | 
     except (OSError, ValueError, TypeError):
         known = {}
     todo = [path for path in paths if keys[path] not in known]
-    workers = min(workers or len(os.sched_getaffinity(0)), len(todo))
+    workers = min(workers or cpu_count(), len(todo))
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             found = pool.map(verify, todo, [store.root] * len(todo))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+from joblib import cpu_count
 from tqdm.auto import tqdm
 
 from .files import project_root
@@ -116,7 +117,7 @@ class _Bars:
 @contextmanager
 def _processes(workers: int, store: RecordStore, work: Path, show: Show, **options) -> Iterator[Pool]:
     context = multiprocessing.get_context("spawn")
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = max(1, cpu_count() // workers)
     with context.Manager() as manager:
         events = manager.Queue()
         listener = Thread(target=lambda: [show(*event) for event in iter(events.get, None)], daemon=True)
