@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from .catalogue import ChapterParameters
 from .experiments import make_specs, unknown
-from .files import project_root
+from .files import project_root, work_folder
 from .papers import CHAPTERS
 from .records import Record, RecordStore
-from .schedule import run_all, work_folder
+from .schedule import run_all
 from .specs import Spec
 
 class ParameterError(ValueError):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .data_cli import app as data_app
-from .files import project_root
+from .files import project_root, work_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Deep generative clustering: data, runs, records and the book.")
@@ -78,7 +78,7 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
     specs = make_specs(experiment, profile=profile, methods=method, seeds=parse_seeds(seeds), n_samples=n_samples,
                        **parse_overrides(param or []))
     store = record_store(records, profile)
-    from .schedule import run_all, work_folder
+    from .schedule import run_all
     try:
         run_all(specs, store, work_folder(), workers=workers, scheduler=scheduler, force=force, same_code=profile != "paper")
     except KeyboardInterrupt:
@@ -100,7 +100,6 @@ def summary(head: dict) -> str:
 @app.command()
 def status(records: Records = None) -> None:
     """List every record, and the runs that were begun and not finished."""
-    from .schedule import work_folder
     store = record_store(records)
     lines = [summary(head) for head in store.heads()]
     unfinished = sorted(work_folder().glob("*.clock.json")) if records is None else []
