@@ -25,6 +25,12 @@ def _in_every_test():
     torch.set_num_threads(1)  # what a test before this one ran may have changed it
 
 
+def pytest_collection_modifyitems(items):
+    """The files that take longest go first, so that no process is left alone with one at the end."""
+    first = ["test_survival.py", "test_book.py", "test_chapters.py"]
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+
+
 # -- the table of faults: what tests/test_survival.py tried, in the words of its own runs ---------------
 
 

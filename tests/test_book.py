@@ -59,7 +59,7 @@ def test_the_chapter_shows_its_figures_and_no_warnings(built):
 def test_a_second_build_does_nothing(built, monkeypatch):
     folder, first = built
     monkeypatch.setenv("GENCLUST_PROJECT", str(folder))
-    for name in ("execute_chapter", "render"):
+    for name in ("execute_all", "render"):
         monkeypatch.setattr(book, name, lambda *a, **k: pytest.fail("built again"))
     before = first.stat().st_mtime_ns
     assert book.build(folder, "smoke") == first and first.stat().st_mtime_ns == before

@@ -107,6 +107,18 @@ def test_clusters_are_balanced_between_the_sizes_of_the_text():
     shares = SimpleNamespace(spec=SimpleNamespace(params={"n_clusters": 10}))
     assert ganmm.balanced(shares, {"labels": np.arange(1000) % 10}, None)[0] is True
     assert ganmm.balanced(shares, {"labels": np.arange(1000) % 9}, None)[0] is False  # one is empty
+    assert ganmm.unbalanced(shares, {"labels": np.repeat(range(10), [300, *[87] * 8, 4])}, None)[0] is True
+    assert ganmm.unbalanced(shares, {"labels": np.repeat(range(10), [300, *[78] * 8, 76])}, None)[0] is False  # none is small
+
+
+def test_ganmm_has_to_be_purer_than_each_of_the_others():
+    def runs(**purities):
+        return {m: [SimpleNamespace(metrics={"mean_purity": p}) for p in ps] for m, ps in purities.items()}
+    given = runs(ganmm=[0.6, 0.8]) | runs(**{"gmm-raw": [0.5], "dec-raw": [0.69], "ganmm-em": [0.1]})
+    assert ganmm.purer_clusters(given)[0]
+    assert not ganmm.purer_clusters(given | runs(**{"dec-raw": [0.69, 0.72]}))[0]
+    with pytest.raises(LookupError, match=r"GANMM\(EM\): 0 of at least 1 run"):
+        ganmm.purer_clusters(given | {"ganmm-em": []})
 
 
 def test_epsilons_level_off_where_the_second_half_adds_little():
@@ -120,7 +132,7 @@ def test_balance_with_and_without_the_remedy():
     assert ganmm.remedy_balances(runs)[0] and ganmm.imbalance_grows(runs)[0]
     swapped = {"ganmm": runs["ganmm-unaided"], "ganmm-unaided": runs["ganmm"]}
     assert not ganmm.remedy_balances(swapped)[0] and not ganmm.imbalance_grows(swapped)[0]
-    with pytest.raises(LookupError, match="two runs of ganmm-unaided are needed; there are 1"):
+    with pytest.raises(LookupError, match="GANMM, nothing borrowed and unequal draws: 1 of at least 2 runs"):
         ganmm.imbalance_grows({"ganmm-unaided": runs["ganmm-unaided"][:1]})
 
 

@@ -1,6 +1,7 @@
 """Specs, runs, records, claims, replay and the command line, on the smallest real runs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -318,6 +319,20 @@ def test_an_order_may_be_of_what_is_better_low_and_across_experiments(made):
     assert extremes == pytest.approx([20, 22, 21])
 
 
+@pytest.mark.parametrize("reduce, value, measured, verdict", [
+    ("ratio", 2.0, 1.6, "reproduced"), ("ratio", 3.0, 1.6, "not reproduced"), ("ratio", 1.0, 1.6, "exceeded"),
+    ("difference", 0.0, 0.3, "reproduced"), ("difference", 1.0, 0.3, "not reproduced")])
+def test_ratios_and_differences_of_two_methods(made, reduce, value, measured, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], [0.7, 0.9]), kmeans=records_with(made[1][1], [0.5]))
+    by = dict(experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans", reduce=reduce)
+    asked = claim(value=value, unit="number", tolerance=0.5, answered_by=by)
+    found = claims.answer(asked, shelf)
+    assert found.measured == pytest.approx(measured) and found.verdict == verdict and len(found.records) == 3
+    assert claims.answer(asked, Shelf(gmm=shelf.by_method["gmm"])).verdict == "not run"
+    with pytest.raises(ValueError, match="need answered_by.against"):
+        claim(answered_by=by | {"against": None})
+
+
 def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
     from genclust.lab.papers.vade import errors_at_border, errors_inside
     codes = np.concatenate([np.random.default_rng(0).normal(size=(40, 2)), 100 + np.random.default_rng(1).normal(size=(40, 2))])
@@ -460,6 +475,19 @@ def test_verify_passes_and_then_fails_on_a_changed_loss(made, monkeypatch):
     assert result.exit_code == 1 and "1 of 2 records replay" in result.output and "phase 'vade'" in result.output
 
 
+def test_what_verify_found_the_book_need_not_replay(made, tmp_path, monkeypatch):
+    store, _ = made
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").touch()
+    shutil.copytree(store.root, tmp_path / "book" / "records")
+    monkeypatch.setenv("GENCLUST_PROJECT", str(tmp_path))
+    assert CliRunner().invoke(app, ["verify", "--workers", "1"]).exit_code == 0
+    book, replayed = RecordStore(tmp_path / "book" / "records"), []
+    monkeypatch.setattr(replay, "verify", lambda path, root: replayed.append(path) or replay.Outcome(path.stem, False, "replayed"))
+    assert [o.same for o in replay.verify_all(book, workers=1, notes=tmp_path / replay.NOTES)] == [True, True] and not replayed
+    assert [o.same for o in replay.verify_all(book, workers=1, notes=tmp_path / replay.NOTES, anew=True)] == [False, False]
+
+
 def test_an_error_is_one_message_and_no_traceback(tmp_path):
     done = subprocess.run([sys.executable, "-m", "genclust.lab.cli", "run", "vade/mnits", "--records", str(tmp_path)],
                           capture_output=True, text=True, cwd=ROOT)
@@ -476,8 +504,9 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
 
 
 def test_status_does_not_wait_for_torch():
-    code = "import sys, genclust.lab.cli, genclust.lab.records; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    code = ("import sys; from typer.testing import CliRunner; from genclust.lab.cli import app; "
+            "print(CliRunner().invoke(app, ['status']).exit_code, {'torch', 'sklearn'} & set(sys.modules))")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "0 set()"
 
 
 def test_outside_a_checkout_the_error_says_so(tmp_path, monkeypatch):

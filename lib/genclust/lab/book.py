@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from joblib import cpu_count
+from tqdm.auto import tqdm
 
 from .chapters import execute_chapter
 from .files import sha256, write_atomic
@@ -27,18 +32,17 @@ def build(root: Path, profile: str = "quick") -> Path:
 
     RuntimeError where a page is missing or has a broken link; the error of the cell where a chapter fails.
     """
+    todo = {}
     for name, chapter in CHAPTERS.items():
         output = root / "build" / "chapters" / f"{chapter.notebook}.ipynb"
         stamp = output.with_suffix(".stamp")
         now = digest_of(chapter_sources(root, chapter), profile)
         if output.exists() and stamp.exists() and stamp.read_text() == now:
             print(f"{chapter.notebook}: unchanged")
-            continue
-        print(f"{chapter.notebook}: executing in the {profile} profile", flush=True)
-        began = time.monotonic()
-        execute_chapter(name, {} if profile == "quick" else {"profile": profile}, output)
-        write_atomic(stamp, now)
-        print(f"{chapter.notebook}: {time.monotonic() - began:.0f} s")
+        else:
+            todo[name] = output, stamp, now
+    if todo:
+        execute_all(todo, profile)
     site, html = root / "build" / "site", root / "build" / "html"
     stamp = root / "build" / "html.stamp"
     now = digest_of([*site_sources(root), *(root / "build" / "chapters").glob("*.stamp")])
@@ -48,6 +52,43 @@ def build(root: Path, profile: str = "quick") -> Path:
         check(site, html)
         write_atomic(stamp, now)
     return html / "index.html"
+
+
+def execute_all(todo: dict[str, tuple[Path, Path, str]], profile: str) -> None:
+    """Executes chapters side by side, one on every core, and stamps each that is done: name -> output, stamp, digest.
+
+    The error of the first chapter that fails, once those that run beside it have ended; the others are not begun.
+    """
+    workers = min(cpu_count(), len(todo))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_share,
+                             initargs=(cpu_count() // workers,)) as pool:
+        running = {pool.submit(_execute, name, profile, output, place): (output, stamp, now)
+                   for place, (name, (output, stamp, now)) in enumerate(todo.items())}
+        print(f"executing {len(todo)} chapters in the {profile} profile, {workers} at a time", flush=True)
+        try:
+            for done in as_completed(running):
+                output, stamp, now = running[done]
+                seconds = done.result()
+                write_atomic(stamp, now)
+                tqdm.write(f"{output.stem}: {seconds:.0f} s")
+                sys.stdout.flush()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _share(threads: int) -> None:
+    """In a process of the pool: the cores are shared out, since threads that wait for a busy core stand in its way."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+
+
+def _execute(name: str, profile: str, output: Path, place: int) -> float:
+    """Executes a chapter, with a progress bar in its own line of the terminal; the seconds it took."""
+    began = time.monotonic()
+    execute_chapter(name, {} if profile == "quick" else {"profile": profile}, output,
+                    progress={"position": place, "desc": output.stem, "leave": False})
+    return time.monotonic() - began
 
 
 def chapter_sources(root: Path, chapter) -> list[Path]:

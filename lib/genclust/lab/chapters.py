@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from .catalogue import ChapterParameters, PageParameters
 from .experiments import make_specs, unknown
-from .files import project_root
+from .files import project_root, work_folder
 from .papers import CHAPTERS
 from .records import Record, RecordStore
-from .schedule import run_all, work_folder
+from .schedule import run_all
 from .specs import Spec
 
 class ParameterError(ValueError):
@@ -83,9 +83,11 @@ def live_store() -> RecordStore:
     return RecordStore(project_root() / "build" / "live")
 
 
-def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None = None, *, progress: bool = True) -> Path:
+def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None = None, *,
+                    progress: bool | dict[str, Any] = True) -> Path:
     """Executes a fresh copy of a chapter's notebook; returns the executed one.
 
+    ``progress`` may hold options of the progress bar; then those of the runs in the notebook are not shown below it.
     The parameters are checked first. ParameterError, or papermill's own error where a cell fails.
     """
     check_parameters(chapter, given)
@@ -101,7 +103,7 @@ def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None 
         try:
             papermill.execute_notebook(source, done, parameters=dict(given), kernel_name="python3", cwd=root,
                                        progress_bar=progress, request_save_on_cell_execute=False,
-                                       stderr_file=sys.stderr if progress and sys.stderr.isatty() else None)
+                                       stderr_file=sys.stderr if progress is True and sys.stderr.isatty() else None)
         finally:  # a failed notebook is worth keeping too, under a name that nothing mistakes for a result
             if done.exists():
                 shutil.copyfile(done, output.with_suffix(".failed.ipynb"))

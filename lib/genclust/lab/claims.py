@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ RANGES = {"percent": (0.0, 100.0), "index": (-1.0, 1.0), "probability": (0.0, 1.
 Unit = Literal["percent", "index", "probability", "seconds", "count", "number"]
 Verdict = Literal["reproduced", "exceeded", "not reproduced", "at reduced scale", "quoted", "context", "not run"]
 VERDICTS: tuple[str, ...] = ("reproduced", "exceeded", "not reproduced", "at reduced scale", "not run", "quoted", "context")
+OF_TWO = ("p-value", "ratio", "difference")  # reductions of two methods' runs to one number
 TOLERANCE = {"percent": 2.0, "index": 0.02}  # percentage points, hundredths; the protocol page says why
 
 
@@ -45,8 +47,9 @@ class AnsweredBy(_Strict):
     """Which records answer a claim, and how they are reduced to one number.
 
     ``reduce``: ``best`` takes the run with the best objective, as VaDE did; ``mean`` the mean over seeds;
-    ``min`` and ``max`` their extremes; ``p-value`` is that of Welch's test against ``against``. An order claim
-    compares with ``against``, the other method, in ``against_experiment`` and by ``against_metric`` where these are other ones. ``chosen_by`` names
+    ``min`` and ``max`` their extremes; ``p-value`` is that of Welch's test against ``against``, ``ratio`` and
+    ``difference`` those of the two means. An order claim compares with ``against``, the other method, in
+    ``against_experiment`` and by ``against_metric`` where these are other ones. ``chosen_by`` names
     the metric by which the paper took its best run, where that is not the objective. Of a
     property, ``metric`` is the name: a check of one record of the method, or a comparison of the recorded runs
     of every method of the experiment.
@@ -55,7 +58,7 @@ class AnsweredBy(_Strict):
     experiment: str
     method: str
     metric: str
-    reduce: Literal["best", "mean", "min", "max", "p-value"] = "mean"
+    reduce: Literal["best", "mean", "min", "max", "p-value", "ratio", "difference"] = "mean"
     against: str | None = None
     against_experiment: str | None = None
     against_metric: str | None = None
@@ -106,8 +109,8 @@ class Claim(_Strict):
         by = self.answered_by
         if self.kind in ("value", "order", "property") and not (by or self.computed or self.not_run):
             raise ValueError("needs answered_by, computed, or not_run with the reason")
-        if by and not by.against and (self.kind == "order" or by.reduce == "p-value"):
-            raise ValueError("an order claim or a p-value needs answered_by.against")
+        if by and not by.against and (self.kind == "order" or by.reduce in OF_TWO):
+            raise ValueError("an order claim, a p-value, a ratio and a difference need answered_by.against")
         if self.kind == "property" or self.computed:
             from .papers import CHECKS, COMPARISONS, PROPERTIES
             if by and by.metric not in PROPERTIES | COMPARISONS:
@@ -201,12 +204,20 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         return _property(claim, store, records, scale)
     if by.against:
         others = store.find(experiment=by.against_experiment or by.experiment, method=by.against, profile="paper")
-        return _welch(claim, records, others, scale)
-    values = [in_unit(record, by.metric, claim.unit) for record in records]
-    chosen = max(range(len(records)), key=lambda i: records[i].metrics[by.chosen_by] if by.chosen_by else records[i].objective)
-    reduced = {"best": lambda v: v[chosen], "mean": statistics.fmean, "min": min, "max": max}
-    measured = reduced[by.reduce](values)
-    low, high = interval(values)
+        if by.reduce not in ("ratio", "difference"):
+            return _welch(claim, records, others, scale)
+        if not others:
+            return Answer(claim=claim, verdict="not run", reason=f"no record of {by.against} yet")
+        scale = "; ".join(filter(None, {scale, shortfall([record.spec for record in others])}))
+        ours, theirs = (statistics.fmean(r.metrics[by.metric] for r in runs) for runs in (records, others))
+        measured, low, high = ours / theirs if by.reduce == "ratio" else ours - theirs, None, None
+        values, records = [measured], records + others
+    else:
+        values = [in_unit(record, by.metric, claim.unit) for record in records]
+        chosen = max(range(len(records)), key=lambda i: records[i].metrics[by.chosen_by] if by.chosen_by else records[i].objective)
+        reduced = {"best": lambda v: v[chosen], "mean": statistics.fmean, "min": min, "max": max}
+        measured = reduced[by.reduce](values)
+        low, high = interval(values)
     found = dict(claim=claim, measured=measured, low=low, high=high, values=values, records=records, scale=scale)
     if claim.kind == "context":
         return Answer(verdict="context", reason=claim.why or "", **found)
@@ -270,6 +281,15 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     if claim.kind == "order":
         return _judged(p < 0.05, reason, found | {"values": a})
     return _judged((p < 0.05) == (claim.value < 0.05), reason, found | {"values": [p], "measured": p})
+
+
+def recorded(runs: Mapping[str, Sequence[Record]], method: str, least: int = 1) -> Sequence[Record]:
+    """A method's runs, of those that a comparison is given. LookupError where they are fewer than ``least``."""
+    from .papers import METHODS
+    found = runs.get(method, ())
+    if len(found) < least:
+        raise LookupError(f"{METHODS[method].title}: {len(found)} of at least {least} run{'s' if least > 1 else ''}")
+    return found
 
 
 def welch(a: list[float], b: list[float], higher: bool = True) -> float:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from .data_cli import app as data_app
-from .files import project_root
+from .files import project_root, work_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Deep generative clustering: data, runs, records and the book.")
@@ -79,7 +79,7 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
     specs = make_specs(experiment, profile=profile, methods=method, seeds=parse_seeds(seeds), n_samples=n_samples,
                        **parse_overrides(param or []))
     store = record_store(records, profile)
-    from .schedule import run_all, work_folder
+    from .schedule import run_all
     try:
         run_all(specs, store, work_folder(), workers=workers, scheduler=scheduler, force=force, same_code=profile != "paper")
     except KeyboardInterrupt:
@@ -101,7 +101,6 @@ def summary(head: dict) -> str:
 @app.command()
 def status(records: Records = None) -> None:
     """List every record, and the runs that were begun and not finished."""
-    from .schedule import work_folder
     store = record_store(records)
     lines = [summary(head) for head in store.heads()]
     unfinished = sorted(work_folder().glob("*.clock.json")) if records is None else []
@@ -131,11 +130,11 @@ def show(id: Annotated[str, typer.Argument(help="The id of a record, or its begi
 def verify(records: Records = None,
            workers: Annotated[Optional[int], typer.Option(min=1, help="Processes [the number of cores].")] = None) -> None:
     """Check every record, replay its first steps with today's code, and compare."""
-    from .replay import verify_all
+    from .replay import NOTES, verify_all
     store = record_store(records)
     word = {True: "same  ", False: "PARTS ", None: "no data"}
     counts = Counter()
-    for outcome in verify_all(store, workers=workers):
+    for outcome in verify_all(store, workers=workers, notes=None if records else project_root() / NOTES, anew=True):
         counts[outcome.same] += 1
         typer.echo(f"{word[outcome.same]} {outcome.what}", err=not outcome.same)
     typer.echo(f"{counts[True]} of {counts.total()} records replay"

@@ -23,6 +23,18 @@ def project_root(start: Path | None = None) -> Path:
                             "change into one, or set GENCLUST_PROJECT to it")
 
 
+def work_folder() -> Path:
+    """Where checkpoints of unfinished runs lie: ``GENCLUST_WORK``, else ``build/runs`` in the checkout, else
+    the user's cache. Workers that share it take up each other's runs."""
+    if named := os.environ.get("GENCLUST_WORK"):
+        return Path(named)
+    try:
+        return project_root() / "build" / "runs"
+    except FileNotFoundError:
+        import pooch
+        return Path(pooch.os_cache("genclust")) / "runs"
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Writes ``data`` so that a reader finds the old file or the whole new one, even after a crash."""
     with replacing(path) as temporary:

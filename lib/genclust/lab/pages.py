@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .claims import VERDICTS, Answer, Claim, Ledger, answer, read_ledger, shortfall
+from .claims import OF_TWO, VERDICTS, Answer, Claim, Ledger, answer, read_ledger, shortfall
 from .experiments import recompute
 from .records import RecordStore
-from .replay import verify_all
+from .replay import NOTES, verify_all
 from .specs import Spec
 
 Found = Sequence[tuple[Ledger, list[Answer]]]
@@ -52,6 +52,8 @@ def measured_text(a: Answer) -> str:
     unit = a.claim.unit
     text = value_text(a.measured, unit)
     n = len(a.values)
+    if a.claim.answered_by.reduce in OF_TWO:
+        return f"{text} ({a.claim.answered_by.reduce}, {len(a.records)} runs of the two methods)"
     if n > 1:
         text += f" ({a.claim.answered_by.reduce} of {n}; {value_text(min(a.values), unit)} to {value_text(max(a.values), unit)})"
     else:
@@ -140,7 +142,7 @@ def in_percent(claim: Claim) -> float:
 def status_page(found: Found, root: Path) -> str:
     """Every record with its scale, age, cost and replay; then what is not run, by reason."""
     store = RecordStore(root / "book" / "records")
-    replayed = {outcome.stem: outcome for outcome in verify_all(store, notes=root / "build" / "replays.json")}
+    replayed = {outcome.stem: outcome for outcome in verify_all(store, notes=root / NOTES)}
     today = datetime.now(timezone.utc)
     rows = []
     for head in store.heads():

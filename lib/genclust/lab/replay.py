@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import cpu_count
 
 from .files import sha256, write_atomic
 from .papers import EXPERIMENTS, METHODS
@@ -31,6 +31,7 @@ from .specs import Spec
 log = logging.getLogger("genclust")
 ROWS, FEW_ROWS = 1024, 256  # the second for experiments of hundreds of bare runs
 STEPS = 5
+NOTES = "build/replays.json"  # outcomes that the book shows
 RTOL = 1e-4  # float32 sums in another order, on another processor, stay inside; a changed loss does not
 
 
@@ -117,21 +118,21 @@ def verify(path: Path, root: Path) -> Outcome:
     return Outcome(path.stem, True, str(record.spec))
 
 
-def verify_all(store: RecordStore, *, workers: int | None = None, notes: Path | None = None) -> Iterator[Outcome]:
+def verify_all(store: RecordStore, *, workers: int | None = None, notes: Path | None = None, anew: bool = False) -> Iterator[Outcome]:
     """Every record of a store, in order, in as many processes as there are cores.
 
     With ``notes``, a file, outcomes found before are taken from it where neither the record nor any file of
-    the library has changed since, and new ones are added.
+    the library has changed since, unless all are asked for ``anew``; new ones are added.
     """
     code = sha256("".join(map(sha256, sorted(LIBRARY.rglob("*.py")))) + torch.__version__)
     paths = store.paths()
     keys = {path: sha256(code + sha256(path)) for path in paths}
     try:
-        known = {key: Outcome(**given) for key, given in json.loads(notes.read_text()).items()} if notes else {}
+        known = {key: Outcome(**given) for key, given in json.loads(notes.read_text()).items()} if notes and not anew else {}
     except (OSError, ValueError, TypeError):
         known = {}
     todo = [path for path in paths if keys[path] not in known]
-    workers = min(workers or len(os.sched_getaffinity(0)), len(todo))
+    workers = min(workers or cpu_count(), len(todo))
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             found = pool.map(verify, todo, [store.root] * len(todo))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -11,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+from joblib import cpu_count
 from tqdm.auto import tqdm
 
-from .files import project_root
+from .files import work_folder
 from .papers import METHODS
 from .provenance import library_digest
 from .records import Record, RecordStore
@@ -116,7 +116,7 @@ class _Bars:
 @contextmanager
 def _processes(workers: int, store: RecordStore, work: Path, show: Show, **options) -> Iterator[Pool]:
     context = multiprocessing.get_context("spawn")
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = max(1, cpu_count() // workers)
     with context.Manager() as manager:
         events = manager.Queue()
         listener = Thread(target=lambda: [show(*event) for event in iter(events.get, None)], daemon=True)
@@ -192,15 +192,3 @@ def _on_worker(spec: dict, library: str, force: bool) -> tuple[bytes, bytes | No
                      progress=lambda p, e: worker.log_event(TOPIC, (spec.id, p, e)))
     path = store.path(spec)
     return path.read_bytes(), path.with_suffix(".npz").read_bytes() if record.arrays else None
-
-
-def work_folder() -> Path:
-    """Where checkpoints of unfinished runs lie: ``GENCLUST_WORK``, else ``build/runs`` in the checkout, else
-    the user's cache. Workers that share it take up each other's runs."""
-    if named := os.environ.get("GENCLUST_WORK"):
-        return Path(named)
-    try:
-        return project_root() / "build" / "runs"
-    except FileNotFoundError:
-        import pooch
-        return Path(pooch.os_cache("genclust")) / "runs"

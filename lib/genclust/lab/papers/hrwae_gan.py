@@ -15,6 +15,7 @@ from sklearn.metrics import normalized_mutual_info_score, silhouette_score
 from ...datasets import Dataset, describe, load
 from ...metrics import accuracy, noise_scores
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
+from ..claims import recorded
 from ..records import Record
 from ..specs import Spec
 
@@ -188,10 +189,8 @@ Runs = dict[str, list[Record]]
 
 def _values(runs: Runs, method: str, metric: str, least: int = 1) -> list[float]:
     """A metric of every run of a method that has it. LookupError where they are fewer than ``least``."""
-    found = [r.metrics[metric] for r in runs.get(method, ()) if r.metrics.get(metric) is not None]
-    if len(found) < least:
-        raise LookupError(f"needs {least} or more runs of {METHODS[method].title}; there are {len(found)}")
-    return found
+    having = [r for r in runs.get(method, ()) if r.metrics.get(metric) is not None]
+    return [r.metrics[metric] for r in recorded({method: having}, method, least)]
 
 
 def _means(runs: Runs, cells: dict[str, tuple[str, str]], scale: float = 1.0) -> tuple[dict[str, float], str]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from ...datasets import Dataset
 from ...metrics import accuracy
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
-from ..claims import welch
+from ..claims import recorded, welch
 from ..figures import labels_only
 from ..records import Record
 from ..specs import Spec
@@ -166,11 +166,8 @@ SEEDS = 2  # runs of each method without which no comparison is made
 
 
 def _accuracies(runs: dict[str, list[Record]], *methods: str) -> list[list[float]]:
-    """Accuracies in per cent of each method; LookupError with the counts where one has too few runs."""
-    found = [[100 * r.metrics["accuracy"] for r in runs[m]] for m in methods]
-    if min(map(len, found)) < SEEDS:
-        raise LookupError("; ".join(f"{METHODS[m].title}: {len(v)} of at least {SEEDS} runs" for m, v in zip(methods, found)))
-    return found
+    """Accuracies in per cent of each method; LookupError where one has too few runs."""
+    return [[100 * r.metrics["accuracy"] for r in recorded(runs, m, SEEDS)] for m in methods]
 
 
 def _not_better(runs: dict[str, list[Record]], first: str, second: str, level: float) -> tuple[bool, str]:

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from ...datasets import Dataset
 from ...metrics import accuracy, correct_rows
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
+from ..claims import recorded
 from ..figures import N_DRAWS
 from ..records import Record
 from ..specs import Spec
@@ -234,10 +235,7 @@ PROPERTIES = (accuracy_rises, draws_belong, errors_at_border, errors_inside, sim
 
 
 def _fewer_errors(runs: dict[str, list[Record]], other: str) -> tuple[bool, str]:
-    for m in ("vade", other):
-        if not runs[m]:
-            raise LookupError(f"no run of {METHODS[m].title} is recorded yet")
-    wrong = {m: 1 - max(runs[m], key=lambda r: r.objective).metrics["accuracy"] for m in ("vade", other)}
+    wrong = {m: 1 - max(recorded(runs, m), key=lambda r: r.objective).metrics["accuracy"] for m in ("vade", other)}
     return wrong["vade"] < wrong[other], ", ".join(f"{METHODS[m].title}: {100 * share:.2f} % wrong" for m, share in wrong.items())
 
 
