@@ -77,8 +77,9 @@ book = RecordStore(project_root() / "book" / "records")
 #   pretraining, as in the paper's table, and OT without, since it is said to need none; of HRWAE-GAN one group, UMAP and a
 #   mixture, so that K is given to it too and no row is left out.
 # - **Nothing is shared.** Elsewhere methods share pretrained layers; here each run trains its own, and keeps nothing but
-#   scores and labels, so that its seconds are the method's. They are of a machine that others used as well, and memory is that
-#   of the process, in which other runs may have come before: a bound from above.
+#   scores and labels, so that its seconds are the method's. They are of a machine that others used as well, and the first run
+#   with UMAP in a process waits for UMAP's compiler. Memory is that of the process, in which other runs may have come before:
+#   a bound from above.
 
 # %% tags=["hide-input"]
 HEADINGS = {"rows": "rows at most", "layer": "each layer", "joint": "all layers", "steps": "after that", "wamic": "WAMiC", "ganmm": "GANMM",
