@@ -94,9 +94,10 @@ def _execute(name: str, profile: str, output: Path, place: int) -> float:
 def chapter_sources(root: Path, chapter) -> list[Path]:
     """The files that a chapter's page depends on; this module only carries them."""
     library = sorted(set(LIBRARY.rglob("*.py")) - {Path(__file__).resolve()})
-    return [root / "notebooks" / f"{chapter.notebook}.ipynb", *library,
-            root / "book" / "claims" / f"{chapter.paper.replace('-', '_')}.yml", *sorted((root / "book").glob("*_bench.json")),
-            *sorted((root / "book" / "records" / chapter.paper).glob("*"))]
+    claims = root / "book" / "claims" / f"{chapter.paper.replace('-', '_')}.yml"
+    return [root / "notebooks" / f"{chapter.notebook}.ipynb", *library, *([claims] if claims.exists() else []),
+            *sorted((root / "book").glob("*_bench.json")),
+            *sorted((root / "book" / "records").glob(f"{chapter.records or chapter.paper}/*"))]
 
 
 def site_sources(root: Path) -> list[Path]:

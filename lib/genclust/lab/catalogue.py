@@ -24,6 +24,8 @@ class Method:
     ``labels(estimator, X)`` are those that are scored, on the rows of the fit; only where prediction need not repeat them
     is it other than ``predict``.
 
+    ``chaotic`` says that what follows the deep part, UMAP, ends elsewhere on another processor: a replay leaves it out.
+
     A ``supervised`` one is given the labels, and predicts none: its records hold what ``measure`` gives and no scores.
 
     ``follow(deep, phase, epoch, data, spec)`` gives what a run's history gets after an epoch beside the
@@ -39,6 +41,7 @@ class Method:
     step: str = ""
     embedding: str = ""
     supervised: bool = False
+    chaotic: bool = False
     follow: Callable[..., dict[str, float]] | None = None
     measure: Callable[..., dict[str, float]] | None = None
     keep: Callable[..., dict[str, Any]] = figure_arrays
@@ -86,7 +89,8 @@ class Experiment:
     """``methods[m]`` are the parameters at the paper's scale; ``profiles[p]`` what a smaller profile changes.
 
     A profile's ``"n_samples"`` is the size of the subset; its other entries are method names. ``grid`` holds what is
-    varied: every method is run at every point of it.
+    varied: every method is run at every point of it. ``bare`` runs keep their labels and scores alone, and pretrain
+    for themselves: what is timed is the method.
     """
 
     paper: str
@@ -95,19 +99,24 @@ class Experiment:
     methods: dict[str, dict[str, Any]]
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     grid: tuple[dict[str, Any], ...] = ({},)
+    bare: bool = False
 
 
-class ChapterParameters(BaseModel):
-    """What every chapter can be run with. None means: as the profile has it.
-
-    A subclass names its ``paper`` and adds parameters; those that are set replace the methods' own of the
-    same name in the live runs.
-    """
+class PageParameters(BaseModel):
+    """What every notebook can be run with. A subclass names its ``paper`` and adds parameters."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     paper: ClassVar[str]
 
     profile: Literal["smoke", "quick", "paper"] = Field("quick", description="the scale of the live runs")
+
+
+class ChapterParameters(PageParameters):
+    """What every chapter can be run with. None means: as the profile has it.
+
+    Parameters that are set replace the methods' own of the same name in the live runs.
+    """
+
     dataset: Literal[tuple(names())] = Field("mnist", description="the data set of the live runs")
     n_clusters: int = Field(10, ge=2, le=1000, description="K of the live runs")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the live runs")
@@ -121,10 +130,11 @@ class ChapterParameters(BaseModel):
 
 @dataclass(frozen=True)
 class Chapter:
-    """A notebook, and the parameters that it accepts."""
+    """A notebook, the parameters that it accepts, and the papers whose records it shows (a pattern; "": its own's)."""
 
     notebook: str
-    parameters: type[ChapterParameters]
+    parameters: type[PageParameters]
+    records: str = ""
 
     @property
     def paper(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .catalogue import ChapterParameters
+from .catalogue import ChapterParameters, PageParameters
 from .experiments import make_specs, unknown
 from .files import project_root, work_folder
 from .papers import CHAPTERS
@@ -24,7 +24,7 @@ class ParameterError(ValueError):
     """A parameter that a chapter does not have, or a value that it can't take."""
 
 
-def check_parameters(chapter: str, given: Mapping[str, Any]) -> ChapterParameters:
+def check_parameters(chapter: str, given: Mapping[str, Any]) -> PageParameters:
     """The chapter's parameters from ``given`` values.
 
     ParameterError that names the parameter, what it was given, and what is accepted.
@@ -43,7 +43,7 @@ def check_parameters(chapter: str, given: Mapping[str, Any]) -> ChapterParameter
         raise ParameterError("\n".join(lines)) from None
 
 
-def describe(model: type[ChapterParameters], name: str) -> str:
+def describe(model: type[PageParameters], name: str) -> str:
     """A line on one parameter: its type, range, default and meaning."""
     entry = model.model_json_schema()["properties"][name]
     options = [entry, *entry.get("anyOf", [])]
@@ -54,7 +54,7 @@ def describe(model: type[ChapterParameters], name: str) -> str:
     return f"{name}: {' '.join([what, *bounds])} (default {entry.get('default')!r}): {entry.get('description', '')}"
 
 
-def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> ChapterParameters:
+def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> PageParameters:
     """The same, from a notebook's global names just after its parameters cell.
 
     At that point every public name that the notebook defined is a parameter, so a name that the chapter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -131,13 +132,14 @@ def verify(records: Records = None,
     """Check every record, replay its first steps with today's code, and compare."""
     from .replay import NOTES, verify_all
     store = record_store(records)
-    failed = n = 0
+    word = {True: "same  ", False: "PARTS ", None: "no data"}
+    counts = Counter()
     for outcome in verify_all(store, workers=workers, notes=None if records else project_root() / NOTES, anew=True):
-        n += 1
-        failed += not outcome.same
-        typer.echo(f"{'same  ' if outcome.same else 'PARTS '} {outcome.what}", err=not outcome.same)
-    typer.echo(f"{n - failed} of {n} records replay")
-    if failed:
+        counts[outcome.same] += 1
+        typer.echo(f"{word[outcome.same]} {outcome.what}", err=not outcome.same)
+    typer.echo(f"{counts[True]} of {counts.total()} records replay"
+               + (f"; {counts[None]} can't be replayed here, without their data" if counts[None] else ""))
+    if counts[False]:
         raise typer.Exit(1)
 
 

@@ -142,6 +142,47 @@ def classes(points: Mapping[str, np.ndarray], y: np.ndarray, names: Sequence[str
     return fig
 
 
+def heat_map(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, notes: Sequence[Sequence[str]]) -> plt.Figure:
+    """Values (rows, columns) as colours with their numbers; where one is nan, its note instead."""
+    fig, ax = plt.subplots(figsize=(1.05 * len(columns) + 2.6, 0.42 * len(rows) + 1.4))
+    # Colours are those of each column's own range: sets differ far more than methods do
+    low, high = (pick(values, axis=0, initial=start, where=np.isfinite(values)) for pick, start in ((np.min, np.inf), (np.max, -np.inf)))
+    with np.errstate(invalid="ignore"):
+        shade = np.where(high > low, (values - low) / np.where(high > low, high - low, 1), np.where(np.isfinite(values), 0.5, np.nan))
+    sns.heatmap(shade, ax=ax, cmap="viridis", vmin=0, vmax=1, annot=np.where(np.isfinite(values), values, 0), fmt=".1f",
+                mask=~np.isfinite(values), xticklabels=columns, yticklabels=rows, linewidths=1, annot_kws={"size": 9},
+                cbar_kws={"label": label, "ticks": []})
+    for i, j in zip(*np.nonzero(~np.isfinite(values))):
+        ax.text(j + 0.5, i + 0.5, notes[i][j], ha="center", va="center", fontsize=7, color="0.4")
+    ax.set_xticklabels(columns, rotation=30, ha="right")
+    ax.grid(False)
+    return fig
+
+
+def mean_ranks(names: Sequence[str], mean: np.ndarray, low: np.ndarray, high: np.ndarray, critical: float) -> plt.Figure:
+    """Mean ranks with their intervals, best first; what lies in the band is not told apart from the best."""
+    by = np.argsort(mean)
+    fig, ax = plt.subplots(figsize=(6.4, 0.34 * len(names) + 1.1))
+    ax.axvspan(mean.min(), mean.min() + critical, color="0.5", alpha=0.15, lw=0)
+    ax.errorbar(mean[by], np.arange(len(names)), xerr=np.abs(np.stack([mean - low, high - mean]))[:, by], fmt="o", capsize=3)
+    ax.set_yticks(range(len(names)), [names[i] for i in by])
+    ax.set_xlabel("mean rank over the sets (1 is best)")
+    ax.invert_yaxis()
+    return fig
+
+
+def gaps(points: Mapping[str, Sequence[float]], xlabel: str) -> plt.Figure:
+    """For each name its values as dots on a line, and their mean as a bar."""
+    fig, ax = plt.subplots(figsize=(6.4, 0.34 * len(points) + 1.1))
+    for i, values in enumerate(points.values()):
+        ax.scatter(values, np.full(len(values), i), s=28, alpha=0.7, color="#1971c2")
+        ax.scatter([np.mean(values)], [i], marker="|", s=260, color="#c92a2a")
+    ax.set_yticks(range(len(points)), list(points))
+    ax.set_xlabel(xlabel)
+    ax.invert_yaxis()
+    return fig
+
+
 def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> plt.Figure:
     """Stacked bars of verdicts for each paper; what is too narrow for its number leaves it to the table below."""
     widest = max((sum(count.values()) for count in counts.values()), default=1)

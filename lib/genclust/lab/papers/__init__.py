@@ -13,9 +13,9 @@ Each returns whether it holds, and the figures that decide it, in words.
 from __future__ import annotations
 
 from ..catalogue import BASELINES, Chapter, Experiment, Method
-from . import ganmm, hrwae_gan, ot_clustering, vade, wamic
+from . import all_methods, gallery, ganmm, hrwae_gan, ot_clustering, vade, wamic
 
-PAPERS = (vade, wamic, ganmm, ot_clustering, hrwae_gan)
+PAPERS = (vade, wamic, ganmm, ot_clustering, hrwae_gan, all_methods, gallery)  # the last two are of the book's own
 
 METHODS: dict[str, Method] = dict(BASELINES)
 EXPERIMENTS: dict[str, Experiment] = {}

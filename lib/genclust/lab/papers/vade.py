@@ -93,7 +93,7 @@ _mixture = partial(Method, objective=lambda m, X: float(m[-1].lower_bound_), fol
 METHODS = {
     "ae+gmm": _mixture("AE+GMM", _ae_gmm, module="autoencoder", step="autoencoder"),
     "vae+gmm": _mixture("VAE+GMM", _vae_gmm, module="vae", step="vae"),
-    "n2d": _mixture("N2D", _n2d, module="manifold", step="autoencoder"),
+    "n2d": _mixture("N2D", _n2d, module="manifold", step="autoencoder", chaotic=True),
     "dec": Method("DEC", _dec, lambda m, X: float(m.objective_), "dec", follow=follow),
     "vade": Method("VaDE", _vade, lambda m, X: float(m.objective_), "vade", follow=follow),
     "cgan": Method("CGAN (supervised)", _cgan, lambda m, X: float(m.objective_), "cgan", supervised=True,

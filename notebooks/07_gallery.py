@@ -1,0 +1,241 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Gallery: every method in a line
+#
+# Your data, an array or a folder of images, and each method of the library in one line. The two examples are sets that no
+# chapter has seen: a table of wines, and crops of two photographs, both from scikit-learn {cite}`pedregosa2011`. To see this
+# page with data of your own:
+#
+# ```bash
+# genclust data add mine data.npz         # X, and y if there are labels; or a folder of images
+# genclust chapter gallery -p dataset=mine
+# ```
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick or paper: how long the methods train
+dataset = None  # a set, or the name under which you added data of your own; None: wines
+n_clusters = None  # None: the number of classes, or 3
+n_samples = 2000  # rows at most
+seed = 0
+
+# %% [markdown]
+# The next cell refuses a parameter that does not exist, or a value that it can't take, before any work is done.
+
+# %%
+from genclust.lab.chapters import notebook_parameters
+
+params = notebook_parameters("gallery", globals())
+params.model_dump()
+
+# %% tags=["remove-cell"]
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_sample_images, load_wine
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import StandardScaler
+
+import genclust
+from genclust.lab import plots
+from genclust.metrics import correct_rows, scores
+
+plots.style()
+warnings.filterwarnings("ignore", message=".*(n_jobs value|did not converge).*")
+folder = Path(tempfile.mkdtemp())
+
+# %% [markdown]
+# ## A table goes in
+#
+# Columns of all sizes are brought to one scale first; no method here does that for you. `add` is what `genclust data add`
+# calls. It checks the file, keeps a copy under the name with a digest, and never unpickles anything. Here it has a
+# cache of its own, which is thrown away; leave `cache` out and it is yours.
+
+# %%
+from genclust.datasets import add, load
+
+wine = load_wine()
+np.savez(folder / "wine.npz", X=StandardScaler().fit_transform(wine.data), y=wine.target_names[wine.target])
+add("wine", folder / "wine.npz", cache=folder / "cache")
+data = load("wine", cache=folder / "cache")
+data
+
+# %% tags=["remove-cell"]
+if params.dataset is not None:
+    data = load(params.dataset)
+    if len(data.X) > params.n_samples:
+        data = load(params.dataset, n_samples=params.n_samples)
+
+# %% [markdown]
+# Every fifth row is put aside, to be seen by no method before it is asked for a prediction.
+
+# %%
+held = np.arange(len(data.X)) % 5 == 4
+X, new = data.X[~held], data.X[held]
+K = params.n_clusters or max(len(data.class_names), 2 if data.y is not None else 3)
+X.shape, new.shape, K
+
+# %% [markdown]
+# ## One line a method
+#
+# Small networks for a small table; leave `small` out for those of the papers. Where a number of epochs or iterations
+# stands, it is for this page's sake: the defaults are longer.
+
+# %%
+from genclust import DEC, GANMM, VaDE, WAMiC, DeepKMeans, autoencoder_gmm, embedded_ganmm, n2d, vae_gmm
+
+E = {"smoke": 2, "quick": 60, "paper": 600}[params.profile]  # epochs
+seed_of = dict(random_state=params.seed)
+small = dict(hidden=(64, 64), latent_dim=min(5, X.shape[1]))
+stacked = small | dict(layer_epochs=E // 2, pretrain_epochs=E)
+game = dict(iterations=2 * E, pretrain_iterations=E // 2, learning_rate=2e-4)
+
+gallery = {
+    "k-means": KMeans(K, n_init=10, **seed_of),
+    "GMM": GaussianMixture(K, covariance_type="diag", n_init=10, **seed_of),
+    "AE+GMM": autoencoder_gmm(K, **stacked, **seed_of),
+    "VAE+GMM": vae_gmm(K, epochs=2 * E, **small, **seed_of),
+    "N2D": n2d(K, **stacked, **seed_of),
+    "DEC": DEC(K, iterations=E, **stacked, **seed_of),
+    "soft k-means": DeepKMeans(K, size_penalty=0, pretrain_epochs=E, epochs=E, **small, **seed_of),
+    "OT": DeepKMeans(K, epochs=E, **small, **seed_of),
+    "VaDE": VaDE(K, epochs=E, **stacked, **seed_of),
+    "VaDE, UMAP start held": VaDE(K, init="umap", held_epochs=E // 2, epochs=E, **stacked, **seed_of),
+    "WAMiC": WAMiC(K, iterations=E // 3, critic_hidden=(64, 64), encoder_epochs=E, **stacked, **seed_of),
+    "GANMM": GANMM(K, **game, **seed_of),
+    "SAE+GANMM": embedded_ganmm(K, autoencoder=stacked, **game, **seed_of),
+}
+
+# %% [markdown]
+# All are fitted in the same way, and what they give has the same names everywhere:
+
+# %%
+labels, seconds = {}, {}
+for name, model in gallery.items():
+    began = time.perf_counter()
+    labels[name] = model.fit(X).predict(X)
+    seconds[name] = time.perf_counter() - began
+
+# %% tags=["hide-input"]
+CAN = ("predict", "predict_proba", "transform", "sample")
+rows = []
+for name, model in gallery.items():
+    row = {"method": name, "clusters": len(np.unique(labels[name])), "seconds": f"{seconds[name]:.1f}"}
+    if data.y is not None:
+        found = scores(data.y[~held], labels[name])
+        row |= {"accuracy (%)": f"{100 * found['accuracy']:.1f}", "NMI": found["nmi"],
+                "accuracy, rows put aside (%)": f"{100 * scores(data.y[held], model.predict(new))['accuracy']:.1f}"}
+    rows.append(row | {what: "yes" if hasattr(model, what) else "" for what in CAN})
+plots.table(rows)
+
+# %% [markdown]
+# Seconds are of this page's machine, and the first method with UMAP waits for its compiler. One run of each on so few rows says
+# nothing about which method is better: [](06_all_methods.ipynb) is about that.
+#
+# ## What one gets
+#
+# Labels and probabilities, for the rows of the fit and for others:
+
+# %%
+model = gallery["VaDE"]
+model.labels_[:10], model.predict(new[:5]), model.predict_proba(new[:5]).round(3)
+
+# %% [markdown]
+# New rows, drawn from a cluster, and the code of every row, drawn here in the plane of its two main directions:
+
+# %%
+rows, clusters = model.sample(3, cluster=0, random_state=1)
+rows.round(2), clusters
+
+# %% tags=["hide-input"]
+flat = PCA(2).fit_transform(model.transform(X))
+if data.y is not None:
+    plots.embedding(flat, data.y[~held], correct_rows(data.y[~held], model.labels_), data.class_names, "VaDE's codes")
+else:
+    plots.classes({"coloured by cluster": flat}, model.labels_, [f"cluster {k}" for k in range(K)], "VaDE's codes")
+plots.plt.show()
+
+# %% [markdown]
+# The course of training, and the objective by which runs are compared where there are no labels:
+
+# %%
+model.history_[-1], model.objective_
+
+# %% [markdown]
+# ## A folder of images goes in
+#
+# One subfolder a class, or none if there are no classes. Here: pieces of 16 by 16 pixels of the two photographs.
+
+# %%
+rng = np.random.default_rng(params.seed)
+n_crops = {"smoke": 40, "quick": 150, "paper": 1000}[params.profile]
+photographs = load_sample_images()
+for name, photograph in zip(photographs.filenames, photographs.images):
+    (folder / "photographs" / Path(name).stem).mkdir(parents=True)
+    for i in range(n_crops):
+        top, left = (rng.integers(size - 16) for size in photograph.shape[:2])
+        Image.fromarray(photograph[top:top + 16, left:left + 16]).save(folder / "photographs" / Path(name).stem / f"{i:04}.png")
+
+# %%
+add("photographs", folder / "photographs", cache=folder / "cache")
+images = load("photographs", cache=folder / "cache")
+images, images.X.shape
+
+# %% [markdown]
+# Each method above takes images too, as rows of pixels. Two are made for them: `HRWAEGAN`, and `DeepKMeans` with convolutions.
+
+# %%
+from genclust import HRWAEGAN
+
+pictures = {
+    "HRWAE-GAN": HRWAEGAN(n_groups=1, epochs=max(1, E // 4), attention_epochs=1, batch_size=32, clustering="gmm", n_clusters=2, **seed_of),
+    "OT, convolutions": DeepKMeans(2, hidden=(8, 16), image_shape=images.image_shape, epochs=max(1, E // 5), batch_size=50, **seed_of),
+    "VaDE": VaDE(2, epochs=max(1, E // 3), layer_epochs=max(1, E // 15), pretrain_epochs=max(1, E // 5), **small, **seed_of),
+}
+for model in pictures.values():
+    model.fit(images.X)
+
+# %% [markdown]
+# Some members of every cluster:
+
+# %% tags=["hide-input"]
+for name, model in pictures.items():
+    members = {f"cluster {k}": images.X[model.labels_ == k][:16] for k in range(2) if (model.labels_ == k).any()}
+    right = 100 * scores(images.y, model.labels_)["accuracy"]
+    plots.image_rows(members, images.image_shape, f"{name}: {right:.0f} % in the cluster of their photograph")
+    plots.plt.show()
+
+# %% [markdown]
+# Pieces as HRWAE-GAN builds them again from its codes, and pieces that were never photographed, drawn from VaDE's clusters:
+
+# %% tags=["hide-input"]
+some = np.linspace(0, len(images.X) - 1, 16).astype(int)
+drawn = {"pieces": images.X[some], "HRWAE-GAN, rebuilt": pictures["HRWAE-GAN"].reconstruct(images.X[some]).clip(0, 1)}
+drawn |= {f"VaDE, drawn from cluster {k}": pictures["VaDE"].sample(16, cluster=k, random_state=1)[0].clip(0, 1) for k in range(2)}
+plots.image_rows(drawn, images.image_shape);
+
+# %% [markdown]
+# A photograph is no class: pixels may tell bright from dark long before they tell China from a flower, and without labels
+# nobody has told them what is asked. More on every estimator is in [](../book/library.md).
+
+# %% tags=["remove-cell"]
+import shutil
+
+shutil.rmtree(folder)
