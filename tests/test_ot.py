@@ -117,6 +117,50 @@ def test_weights_of_zero(solver, method):
     assert t.plan[:, 1].sum() < 1e-8 and t.plan[0].sum() == 0 and torch.isfinite(t.plan).all() and torch.isfinite(t.value)
 
 
+@pytest.mark.parametrize("size_penalty", [None, 0.5])
+def test_a_column_without_weight_is_as_if_it_were_not_there(solver, size_penalty):
+    """Its plan and the derivatives in its costs are zero; all else is as in the problem without it, alone or in a batch."""
+    C, target = problem(20, 4), torch.rand(20, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    present, results = torch.tensor([0, 2, 3]), []
+    for columns, b in ((torch.arange(4), torch.tensor([0.2, 0.0, 0.5, 0.3])), (present, torch.tensor([0.2, 0.5, 0.3]))):
+        cost, b = C[:, columns].requires_grad_(), b.double().requires_grad_()
+        t = transport(cost, 0.5, b=b, size_penalty=size_penalty, tol=1e-12)
+        many = transport(cost[None].repeat(2, 1, 1), 0.5, b=torch.stack([b, b.flip(0)]), size_penalty=size_penalty, tol=1e-12)
+        assert torch.allclose(many.plan[0], t.plan, atol=1e-12)
+        gradients = torch.autograd.grad((t.plan * target[:, columns]).sum() + t.value, (cost, b))
+        results.append((t.plan, t.value, *gradients))
+    (plan, value, in_C, in_b), without = results
+    assert (plan[:, 1] == 0).all() and (in_C[:, 1] == 0).all()
+    for one, two in zip((plan[:, present], value, in_C[:, present], in_b[present]), without):
+        assert torch.allclose(one, two, atol=1e-9)
+
+
+def test_a_sample_that_says_nothing_of_the_rest_is_not_insisted_on(solver, monkeypatch):
+    """Large problems begin with a sample of their rows: here all of another kind, or all without weight."""
+    monkeypatch.setattr(ot, "SAMPLE", 50)
+    C = problem(400, 5)
+    C[::8] = 10 * problem(50, 5, seed=4)
+    for a in (None, torch.ones(400).double().index_fill(0, torch.arange(0, 400, 8), 0.0) / 350):
+        for eps in (1.0, 0.01, 1e-4):
+            t = transport(C, eps * float(C.mean()), a=a)
+            with monkeypatch.context() as without:
+                without.setattr(ot, "SAMPLE", 1000)
+                whole = transport(C, eps * float(C.mean()), a=a)
+            assert t.column_error <= 1e-6 and torch.isclose(t.value, whole.value, rtol=1e-6)
+            assert torch.allclose(t.plan, whole.plan, atol=1e-6)
+
+
+@pytest.mark.parametrize("size_penalty", [None, 0.3])
+def test_both_forms_of_newton_agree(monkeypatch, size_penalty):
+    pytest.importorskip("numba")
+    wanted = dict(a=weights(700), b=weights(7), size_penalty=size_penalty, tol=1e-12)
+    compiled = transport(problem(700, 7), 0.1, **wanted)
+    monkeypatch.setattr(ot, "_compiled", lambda: None)
+    tensors = transport(problem(700, 7), 0.1, **wanted)
+    for field in ("plan", "value", "row_potentials", "potentials"):
+        assert torch.allclose(getattr(compiled, field), getattr(tensors, field), rtol=1e-10, atol=1e-10), field
+
+
 def test_a_batch_of_problems_is_each_of_them(solver):
     many = torch.stack([problem(30, 4, seed) * scale for seed, scale in ((0, 1), (1, 5), (2, 0.01))])
     b = torch.stack([weights(4, seed) for seed in range(3)])

@@ -20,6 +20,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,7 @@ ANNEAL = 6.0  # epsilon falls by this factor from one level to the next
 FIRST = 0.02  # and starts at this share of the mean spread of a row's costs, if that is larger than epsilon
 ROUGH = 0.002  # marginal error at which a level is good enough to go on to the next
 TINY = 1e-300
+SAMPLE = 4096  # rows of a sample that gives a problem of four times as many, or more, its start
 WARM = 20  # evaluations that a warm start is given, before epsilon is annealed after all
 REACH = 40.0  # a step moves no potential by more than so many epsilon: exp of it is far from overflow
 
@@ -66,7 +68,8 @@ def transport(cost: Tensor, epsilon: float, *, a: Tensor | None = None, b: Tenso
     ----------
     epsilon : the weight of the entropy, in the unit of the cost.
     a, b : weights of rows (n,) and columns (K,), each summing to one; uniform where not given. With a
-        leading axis R they differ between the problems.
+        leading axis R they differ between the problems. A column of weight 0 has a plan and derivatives of
+        zero, as if it were not there; its potential means nothing.
     size_penalty : None for the hard constraint P^T 1 = b; rho > 0 for the penalty rho KL(P^T 1 | b)
         instead (Chizat et al., 2018); 0 for no constraint on the columns.
     method : ``"newton"``, compiled where numba is installed; ``"sinkhorn"``, Algorithm 1 in logarithms, the
@@ -79,20 +82,22 @@ def transport(cost: Tensor, epsilon: float, *, a: Tensor | None = None, b: Tenso
     ------
     ValueError : for an argument that can't be; the message names it.
     """
-    C, a, b = _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start)
+    C, a, weights = _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start)
     method = "newton" if method == "auto" else method
     max_iter = max_iter or MAX_ITER[method]
-    wanted = (start, float(epsilon), size_penalty, method, float(tol), max_iter)
-    if torch.is_grad_enabled() and (C.requires_grad or a.requires_grad or b.requires_grad):
-        *fields, n_iter = _Solve.apply(C, a, b, *wanted)
-    else:
-        *fields, n_iter = _solve(C, a, b, *wanted)
-    if n_iter >= max_iter and float(fields[-1].max()) > tol:
-        warnings.warn(f"transport stopped after {n_iter} evaluations with a marginal error of {float(fields[-1].max()):.2g} "
+    absent = None
+    if b is not None and size_penalty != 0 and bool((weights == 0).any()):
+        C, weights, absent = _without_absent(C, weights, epsilon)
+    plan, value, f, g, row_error, column_error, n_iter = _solve(C.detach(), a.detach(), weights.detach(), start, float(epsilon),
+                                                                size_penalty, method, float(tol), max_iter)
+    if torch.is_grad_enabled() and (C.requires_grad or a.requires_grad or weights.requires_grad):
+        plan, value = _Solution.apply(C, a, weights, plan, value, f, g, float(epsilon), size_penalty)
+    if n_iter >= max_iter and float(column_error.max()) > tol:
+        warnings.warn(f"transport stopped after {n_iter} evaluations with a marginal error of {float(column_error.max()):.2g} "
                       f"(tol {tol:g}, epsilon {epsilon:g}): raise max_iter, or epsilon", NotConverged, stacklevel=2)
-    if cost.dtype != torch.float64:
-        fields = [x.to(cost.dtype) if i < 2 else x for i, x in enumerate(fields)]
-    return Transport(*(fields if cost.dim() == 3 else [x[0] for x in fields]), n_iter)
+    if absent is not None:
+        plan = plan.masked_fill(absent[..., None, :], 0.0)
+    return Transport(plan.to(cost.dtype), value.to(cost.dtype), f, g, row_error, column_error, n_iter)
 
 
 def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
@@ -111,20 +116,19 @@ def unrolled_sinkhorn(cost: Tensor, epsilon: float, n_iter: int, *, a: Tensor | 
     scaled, log_a, log_b = -C / epsilon, a.clamp_min(TINY).log()[..., None], b.clamp_min(TINY).log()
     g = torch.zeros_like(log_b)
     for _ in range(n_iter):
-        f = log_a - (scaled + g[:, None]).logsumexp(2, keepdim=True)
-        g = log_b - (scaled + f).logsumexp(1)
-    log_plan = scaled + f + g[:, None]
+        f = log_a - (scaled + g[..., None, :]).logsumexp(-1, keepdim=True)
+        g = log_b - (scaled + f).logsumexp(-2)
+    log_plan = scaled + f + g[..., None, :]
     plan = log_plan.exp()
-    value = (plan * (C + epsilon * (log_plan - 1))).sum((1, 2))
-    plan, value = plan.to(cost.dtype), value.to(cost.dtype)
-    return (plan, value) if cost.dim() == 3 else (plan[0], value[0])
+    value = (plan * (C + epsilon * (log_plan - 1))).sum((-2, -1))
+    return plan.to(cost.dtype), value.to(cost.dtype)
 
 
 # --- Checks --------------------------------------------------------------------------------------
 
 
 def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start) -> tuple[Tensor, Tensor, Tensor]:
-    """The cost as (R, n, K) and weights as (R, n) and (R, K), in float64; ValueError for what can't be."""
+    """The cost, and weights with its leading axis, if it has one, in float64; ValueError for what can't be."""
     if not isinstance(cost, Tensor) or cost.dim() not in (2, 3) or 0 in cost.shape:
         shape = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
         raise ValueError(f"cost must be a tensor (n, K) or (R, n, K) with no empty axis, not {shape}")
@@ -141,28 +145,40 @@ def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start) -> t
         raise ValueError(f"tol={tol!r}: give a number above 0")
     if max_iter is not None and max_iter < 1:
         raise ValueError(f"max_iter={max_iter!r}: use 1 or more")
-    C = cost.double().reshape(-1, n, K)
-    if not C.detach().sum().isfinite() and not C.detach().isfinite().all():
+    C = cost.double()
+    if not math.isfinite(C.detach().sum()) and not C.detach().isfinite().all():  # a sum is quicker; that of finite entries may overflow
         raise ValueError("cost has entries that are not finite")
-    R = len(C)
-    if start is not None and (start.shape[-1] != K or start.dim() > 2 or not start.isfinite().all()):
+    if start is not None and (start.shape not in ((K,), (*C.shape[:-2], K)) or not start.isfinite().all()):
         raise ValueError(f"start must hold {K} finite potentials, not {tuple(start.shape)}")
     return C, _weights("a", a, C, n), _weights("b", b, C, K)
 
 
 def _weights(name: str, given: Tensor | None, C: Tensor, size: int) -> Tensor:
-    """Weights as (R, size) float64; uniform where none are given."""
+    """Weights as (size,) or (R, size) float64; uniform where none are given."""
+    shape = (*C.shape[:-2], size)
     if given is None:
-        return C.new_full((1, size), 1 / size).expand(len(C), size)
+        return C.new_full(shape, 1 / size)
     w = torch.as_tensor(given, device=C.device).to(torch.float64)
-    if w.shape not in ((size,), (len(C), size)):
+    if w.shape not in ((size,), shape):
         raise ValueError(f"{name} has shape {tuple(w.shape)}: it must be ({size},)")
     if not (w.detach() >= 0).all():
         raise ValueError(f"{name} has entries that are negative or not a number")
     total = w.detach().sum(-1)
     if ((total - 1).abs() > 1e-5).any():
         raise ValueError(f"{name} sums to {float(total.max()):g}, not to 1")
-    return (w / w.sum(-1, keepdim=True)).expand(len(C), size)
+    return (w / w.sum(-1, keepdim=True)).expand(shape)
+
+
+def _without_absent(C: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Cost and weights for columns of which some have no weight, and which they are: (..., K) bool.
+
+    Such a column's plan is zero. Its potential would be minus infinity, and so the value's derivative in its weight:
+    here the column is out of every row's reach instead, and takes no part in derivatives.
+    """
+    absent = b == 0
+    low, high = (float(x) for x in C.detach().aminmax())
+    far = high + 2 * (high - low) + 2000 * eps  # potentials differ by no more than costs do; exp(-700) is 0
+    return C.masked_fill(absent[..., None, :], far), b.masked_fill(absent, 0.0), absent
 
 
 # --- The solution, and its derivatives -----------------------------------------------------------
@@ -175,49 +191,91 @@ def _target(b: Tensor, g: Tensor, size_penalty: float | None) -> Tensor:
 
 def _solve(C: Tensor, a: Tensor, b: Tensor, start: Tensor | None, eps: float, rho: float | None, method: str, tol: float,
            max_iter: int) -> tuple:
-    """Plan, value, f, g, row errors, column errors, each with a leading axis R, and the evaluations that were needed."""
-    R, n, K = C.shape
-    if start is not None and method == "newton" and rho != 0 and max_iter > WARM:
-        warm = _solve(C, a, b, start, eps, rho, method, tol, WARM)
-        if float(warm[5].max()) <= tol:
-            return warm
-        *cold, n_iter = _solve(C, a, b, None, eps, rho, method, tol, max_iter - WARM)  # the problems were not so similar
-        return *cold, n_iter + WARM
-    g, level = C.new_zeros(R, K), eps
+    """Plan, value, f, g, row errors, column errors, each with C's leading axis, and the evaluations that were needed."""
     if start is not None:
-        g += start.detach().to(C).reshape(-1, K)
-    elif method == "newton":
-        spread = FIRST * float((C.detach().mean(2) - C.detach().amin(2)).mean())
-        while level < spread:
-            level *= ANNEAL
-    if method == "newton" and rho != 0 and C.device.type == "cpu" and _compiled() is not None:
-        return _solve_compiled(C, a, b, g, eps, rho, tol, max_iter, level)
-    n_iter = 0
-    if rho == 0:
-        g = torch.zeros_like(g)
-    elif method == "newton":
-        g, n_iter = _newton(C, a, b, g, eps, rho, tol, max_iter, level)
-    else:
-        g, n_iter = _sinkhorn(C, a, b, g, eps, rho, tol, max_iter)
+        start = start.detach().to(C).expand(b.shape)
+    if rho == 0 or method == "sinkhorn":
+        g, used = torch.zeros_like(b), 0
+        if rho != 0:
+            g, used = _sinkhorn(C, a, b, g if start is None else start, eps, rho, tol, max_iter)
+        return *_optimum(C, a, b, g, eps, rho), used
+    if start is None and C.shape[-2] >= 4 * SAMPLE:  # a sample's solution saves evaluations of the whole, and costs less than one
+        some = slice(None, None, C.shape[-2] // SAMPLE)
+        part = a[..., some]
+        part = part / part.sum(-1, keepdim=True).clamp_min(TINY)
+        start = _solve(C[..., some, :], part, b, None, eps, rho, method, max(tol, ROUGH), max_iter)[3]
+    newton = _newton if not C.is_cpu or _compiled() is None else _newton_compiled
+    used = 0
+    if start is not None:
+        *fields, used = newton(C, a, b, start, eps, rho, tol, min(WARM, max_iter))
+        if used >= max_iter or float(fields[-1].max()) <= tol:
+            return *fields, used
+    *fields, cold = newton(C, a, b, None, eps, rho, tol, max_iter - used)  # no start, or of a problem that was not so similar
+    return *fields, used + cold
+
+
+def _optimum(C: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: float, rho: float | None) -> tuple:
+    """The fields of the solution whose column potentials are g."""
     if rho is None:
-        g = g - g.mean(1, keepdim=True)
-    logits = (g[:, None] - C).div_(eps)
-    lse = logits.logsumexp(2)
+        g = g - g.mean(-1, keepdim=True)
+    logits = (g[..., None, :] - C).div_(eps)
+    lse = logits.logsumexp(-1)
     plan = logits.sub_(lse[..., None]).exp_().mul_(a[..., None])
-    f = eps * (a.log() - lse)
-    # <C, P> + eps sum P (log P - 1) = sum P (f + g) - eps, as log P = (f + g - C) / eps; 0 log 0 = 0
-    columns = plan.sum(1)
-    value = torch.where(a > 0, a * f, 0.0).sum(1) + (columns * g).sum(1) - eps
-    row_error = (plan.sum(2) - a).abs().sum(1)
-    column_error = torch.zeros_like(row_error) if rho == 0 else (columns - _target(b, g, rho)).abs().sum(1)
-    return plan, value + _penalty(columns, b, rho), f, g, row_error, column_error, n_iter
+    f = eps * (a.clamp_min(TINY).log() - lse)
+    # <C, P> + eps sum P (log P - 1) = sum P (f + g) - eps, as log P = (f + g - C) / eps
+    columns = plan.sum(-2)
+    value = (a * f).sum(-1) + (columns * g).sum(-1) - eps
+    if rho:  # the penalty, rho KL(columns | b)
+        value = value + rho * (torch.xlogy(columns, columns / b.clamp_min(TINY)) - columns + b).sum(-1)
+    row_error = (plan.sum(-1) - a).abs().sum(-1)
+    column_error = torch.zeros_like(row_error) if rho == 0 else (columns - _target(b, g, rho)).abs().sum(-1)
+    return plan, value, f, g, row_error, column_error
 
 
-def _penalty(columns: Tensor, b: Tensor, rho: float | None) -> Tensor | float:
-    """rho KL(columns | b), (R,); nothing for a hard constraint or none."""
-    if not rho:
-        return 0.0
-    return rho * (torch.xlogy(columns, columns / b.clamp_min(TINY)) - columns + b).sum(1)
+class _Solution(torch.autograd.Function):
+    """Plan and value as functions of (C, a, b), with the derivatives that follow from optimality."""
+
+    @staticmethod
+    def forward(ctx, C, a, b, plan, value, f, g, epsilon, size_penalty):
+        ctx.save_for_backward(plan, a, b, f, g)
+        ctx.epsilon, ctx.size_penalty = epsilon, size_penalty
+        ctx.set_materialize_grads(False)
+        return plan, value
+
+    @staticmethod
+    def backward(ctx, grad_plan, grad_value):
+        plan, a, b, f, g = ctx.saved_tensors
+        eps, rho = ctx.epsilon, ctx.size_penalty
+        in_C = in_a = in_b = 0.0
+        if grad_value is not None:
+            in_C = plan * grad_value.view(*grad_value.shape, 1, 1)
+            if ctx.needs_input_grad[1]:
+                in_a = grad_value[..., None] * torch.where(a > 0, f, 0.0)
+            if ctx.needs_input_grad[2] and rho != 0:
+                in_b = grad_value[..., None] * (g if rho is None else rho * (1 - (-g / rho).exp()))
+        if grad_plan is not None:
+            share = plan / a.clamp_min(TINY)[..., None]  # softmax of every row
+
+            def rows(W: Tensor) -> Tensor:  # the softmax's Jacobian, which is symmetric
+                return plan * (W - (share * W).sum(-1, keepdim=True)) / eps
+
+            W = grad_plan
+            if rho != 0:  # the columns hold too: A dg = -dp, or db, for what moves the column sums at fixed g
+                columns = plan.sum(-2) + (b == 0)  # a column without weight is left alone
+                A = (torch.diag_embed(columns) - share.mT @ plan) / eps
+                if rho is None:
+                    A = A + 1 / (eps * plan.shape[-1] ** 2)  # the null space (constants) made regular
+                else:
+                    A = A + torch.diag_embed(_target(b, g, rho) / rho)
+                v = torch.linalg.solve(A, rows(W).sum(-2))
+                W = W - v[..., None, :]
+                in_b = in_b + (v if rho is None else v * (-g / rho).exp())
+            in_C = in_C - rows(W)
+            in_a = in_a + (share * W).sum(-1)
+        return *(x if isinstance(x, Tensor) else None for x in (in_C, in_a, in_b)), None, None, None, None, None, None
+
+
+# --- Newton's method, compiled -------------------------------------------------------------------
 
 
 @cache
@@ -230,81 +288,42 @@ def _compiled():
     return ot_compiled
 
 
-def _solve_compiled(C, a, b, g, eps, rho, tol, max_iter, level) -> tuple:
-    """The same for the processor, problem by problem."""
-    plan, f = torch.empty_like(C, memory_format=torch.contiguous_format), torch.empty_like(C[..., 0])
-    found = [_compiled().newton(C[r].detach().numpy(), a[r].detach().numpy(), b[r].detach().numpy(), g[r].numpy(), eps,
-                                math.inf if rho is None else rho, tol, max_iter, level, ANNEAL, ROUGH, REACH,
-                                plan[r].numpy(), f[r].numpy()) for r in range(len(C))]
-    value, row_error, column_error, used = zip(*found)
-    value, row_error, column_error = torch.tensor([value, row_error, column_error], dtype=torch.float64)
-    if rho is not None:
-        value = value + _penalty(plan.sum(1), b.detach(), rho)
-    return plan, value, f, g, row_error, column_error, max(used)
+def _newton_compiled(C: Tensor, a: Tensor, b: Tensor, start: Tensor | None, eps: float, rho: float | None, tol: float,
+                     max_iter: int) -> tuple:
+    """What :func:`_newton` gives, problem by problem."""
+    C, a, b = C.contiguous().numpy(), a.numpy(), b.numpy()
+    g = np.zeros(b.shape) if start is None else start.numpy().copy()
+    plan, f, value, row_error, column_error = (np.empty(shape) for shape in (C.shape, a.shape, *3 * [C.shape[:-2]]))
+    used, solve, rho, tuning = 0, _compiled().newton, math.inf if rho is None else float(rho), (FIRST, ANNEAL, ROUGH, REACH)
+    for r in np.ndindex(C.shape[:-2]):
+        value[r], row_error[r], column_error[r], steps = solve(C[r], a[r], b[r], g[r], eps, rho, tol, max_iter, start is None, tuning,
+                                                               plan[r], f[r])
+        used = max(used, steps)
+    return *(torch.from_numpy(x) for x in (plan, value, f, g, row_error, column_error)), used
 
 
-class _Solve(torch.autograd.Function):
-    """(C, a, b) -> what :func:`_solve` gives, with the derivatives that follow from optimality."""
-
-    @staticmethod
-    def forward(ctx, C, a, b, start, epsilon, size_penalty, method, tol, max_iter):
-        plan, value, f, g, row_error, column_error, n_iter = _solve(C, a, b, start, epsilon, size_penalty, method, tol, max_iter)
-        ctx.save_for_backward(plan, a, b, f, g)
-        ctx.epsilon, ctx.size_penalty = epsilon, size_penalty
-        ctx.mark_non_differentiable(f, g, row_error, column_error)
-        ctx.set_materialize_grads(False)
-        return plan, value, f, g, row_error, column_error, n_iter
-
-    @staticmethod
-    def backward(ctx, grad_plan, grad_value, *_):
-        plan, a, b, f, g = ctx.saved_tensors
-        eps, rho = ctx.epsilon, ctx.size_penalty
-        in_C, in_a, in_b = (torch.zeros_like(x) for x in (plan, a, b))
-        share = plan / a.clamp_min(TINY)[..., None]  # softmax of every row
-        if grad_value is not None:
-            in_C = in_C + grad_value[:, None, None] * plan
-            in_a = in_a + grad_value[:, None] * torch.where(a > 0, f, 0.0)
-            if rho is None:
-                in_b = in_b + grad_value[:, None] * g
-            elif rho > 0:
-                in_b = in_b + grad_value[:, None] * rho * (1 - (-g / rho).exp())
-        if grad_plan is not None:
-            def rows(W: Tensor) -> Tensor:  # the softmax's Jacobian, which is symmetric
-                return plan * (W - (share * W).sum(2, keepdim=True)) / eps
-
-            W = grad_plan
-            if rho != 0:  # the columns hold too: A dg = -dp, or db, for what moves the column sums at fixed g
-                columns = plan.sum(1)
-                A = (torch.diag_embed(columns) - share.mT @ plan) / eps
-                if rho is None:
-                    A = A + 1 / (eps * plan.shape[2] ** 2)  # the null space (constants) made regular
-                else:
-                    A = A + torch.diag_embed(_target(b, g, rho) / rho)
-                v = torch.linalg.solve(A, rows(W).sum(1))
-                W = W - v[:, None]
-                in_b = in_b + (v if rho is None else v * (-g / rho).exp())
-            in_C = in_C - rows(W)
-            in_a = in_a + (share * W).sum(2)
-        return in_C, in_a, in_b, None, None, None, None, None, None
+# --- Newton's method on the column potentials, in tensors ----------------------------------------
 
 
-# --- Newton's method on the column potentials ----------------------------------------------------
+def _newton(C: Tensor, a: Tensor, b: Tensor, start: Tensor | None, epsilon: float, rho: float | None, tol: float,
+            max_iter: int) -> tuple:
+    """The fields of the solution, and the evaluations of the marginals that they took.
 
-
-def _newton(C: Tensor, a: Tensor, b: Tensor, g: Tensor, epsilon: float, rho: float | None, tol: float, max_iter: int,
-            level: float) -> tuple[Tensor, int]:
-    """Column potentials (R, K), and the evaluations of the marginals that they took.
-
-    Epsilon is annealed from ``level``: where it is large the dual is nearly quadratic, and its solution is a good
+    Without a start epsilon is annealed: where it is large the dual is nearly quadratic, and its solution is a good
     start for the next smaller one.
     """
-    used = 0
+    g, level, used = torch.zeros_like(b) if start is None else start, epsilon, 0
+    if start is None:
+        some = C[..., :: 1 + C.shape[-2] // 64, :]
+        spread = FIRST * float((some.mean(-1) - some.amin(-1)).mean())
+        while level < spread:
+            level *= ANNEAL
     while True:
         last = level <= epsilon * 1.0001
         g, steps = _maximise(C, a, b, g, epsilon if last else level, rho, tol if last else max(tol, ROUGH), max_iter - used)
         used += steps
         if last or used >= max_iter:
-            return g, used
+            return *_optimum(C, a, b, g, epsilon, rho), used
         level = max(level / ANNEAL, epsilon)
 
 
@@ -314,36 +333,35 @@ def _maximise(C, a, b, g, eps, rho, tol, max_iter) -> tuple[Tensor, int]:
     The kernel M = exp((g - C) / eps), scaled by row, is computed once; moving g by eps log u only
     multiplies its columns by u, so an evaluation is products of M with vectors, and one with itself.
     """
-    R, n, K = C.shape
     kernel, u = _kernel(C, g, eps), torch.ones_like(g)
-    s = kernel.sum(2)
-    ridge = torch.eye(K, dtype=C.dtype, device=C.device) * 1e-14
-    gauge = 1 / K**2 if rho is None else 0.0
+    s = kernel.sum(-1)
+    ridge = 1e-12 + (b == 0)  # a column without weight is left alone
+    gauge = 1 / C.shape[-1] ** 2 if rho is None else 0.0  # constants do not matter: the null space made regular
     for used in range(1, max_iter + 1):
         r = a / s
-        p = u * (r[:, None] @ kernel)[:, 0]
+        p = u * (r[..., None, :] @ kernel)[..., 0, :]
         target = _target(b, g, rho)
         grad = target - p
-        error = grad.abs().sum(1)
+        error = grad.abs().sum(-1)
         done = error <= tol
         if bool(done.all()):
             break
         weighted = kernel * (r / s)[..., None]
-        H = torch.diag_embed(p + 1e-12) - u[:, :, None] * u[:, None] * (kernel.mT @ weighted) + gauge + ridge
+        H = torch.diag_embed(p + ridge) - u[..., None] * u[..., None, :] * (kernel.mT @ weighted) + gauge
         if rho is not None:
             H = H + torch.diag_embed(eps / rho * target)
         step = torch.linalg.solve(H, grad)  # in units of eps
-        step = torch.where(done[:, None] | ~step.isfinite(), 0.0, step)
-        step = step - step.mean(1, keepdim=True) if rho is None else step
-        step = step * (REACH / step.abs().amax(1, keepdim=True).clamp_min(REACH))
-        slope = (grad * step).sum(1)
+        step = torch.where(done[..., None] | ~step.isfinite(), 0.0, step)
+        step = step - step.mean(-1, keepdim=True) if rho is None else step
+        step = step * (REACH / step.abs().amax(-1, keepdim=True).clamp_min(REACH))
+        slope = (grad * step).sum(-1)
         t = torch.ones_like(slope)
         for _ in range(30):  # backtracking on the dual, whose change is computed directly
-            move = t[:, None] * step
+            move = t[..., None] * step
             moved = u * move.exp()
             s_new = (kernel @ moved[..., None])[..., 0]
-            gain = -(a * (s_new / s).log()).sum(1)
-            gain = gain + ((b * move).sum(1) if rho is None else rho / eps * (target * -torch.expm1(-eps / rho * move)).sum(1))
+            gain = -(a * (s_new / s).log()).sum(-1)
+            gain = gain + ((b * move).sum(-1) if rho is None else rho / eps * (target * -torch.expm1(-eps / rho * move)).sum(-1))
             short = gain < 1e-4 * t * slope - 1e-14
             if not bool(short.any()):
                 break
@@ -351,14 +369,14 @@ def _maximise(C, a, b, g, eps, rho, tol, max_iter) -> tuple[Tensor, int]:
         g, u, s = g + eps * move, moved, s_new
         if float(u.log().abs().max()) > REACH:
             kernel, u = _kernel(C, g, eps), torch.ones_like(g)
-            s = kernel.sum(2)
+            s = kernel.sum(-1)
     return g, used
 
 
 def _kernel(C: Tensor, g: Tensor, eps: float) -> Tensor:
-    """exp((g - C) / eps), each row divided by its largest entry: (R, n, K)."""
-    logits = (g[:, None] - C).div_(eps)
-    return logits.sub_(logits.amax(2, keepdim=True)).exp_()
+    """exp((g - C) / eps), each row divided by its largest entry."""
+    logits = (g[..., None, :] - C).div_(eps)
+    return logits.sub_(logits.amax(-1, keepdim=True)).exp_()
 
 
 # --- Sinkhorn's algorithm, the reference ---------------------------------------------------------
@@ -371,9 +389,9 @@ def _sinkhorn(C: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: float, rho: float
     damping = 1.0 if rho is None else rho / (rho + eps)
     scaled = -C / eps
     for used in range(1, max_iter + 1):
-        f = log_a - (scaled + g[:, None] / eps).logsumexp(2, keepdim=True)
-        columns = (scaled + f).logsumexp(1)  # log of the column sums, but for g
-        error = ((columns + g / eps).exp() - _target(b, g, rho)).abs().sum(1)
+        f = log_a - (scaled + g[..., None, :] / eps).logsumexp(-1, keepdim=True)
+        columns = (scaled + f).logsumexp(-2)  # log of the column sums, but for g
+        error = ((columns + g / eps).exp() - _target(b, g, rho)).abs().sum(-1)
         if used > 1 and bool((error <= tol).all()):
             break
         g = damping * eps * (log_b - columns)
