@@ -17,6 +17,7 @@ from ..catalogue import Chapter, ChapterParameters, Experiment, Method
 from ..figures import figure_arrays
 from ..records import Record
 from ..specs import Spec
+from . import vade
 
 # --- Methods ------------------------------------------------------------------------------------
 
@@ -56,8 +57,9 @@ def keep_selection(estimator, deep, data: Dataset, labels: np.ndarray, spec: Spe
 
 def measure_selection(estimator, data: Dataset) -> dict[str, float]:
     """How many clusters were chosen, and how often each replica alone would have chosen as many."""
-    alone = np.asarray(estimator.candidates)[estimator.wasserstein_.argmin(0)]
-    return {"n_clusters_chosen": estimator.n_clusters_, "share_of_replicas": float((alone == estimator.n_clusters_).mean())}
+    model = estimator[-1]
+    alone = np.asarray(model.candidates)[model.wasserstein_.argmin(0)]
+    return {"n_clusters_chosen": model.n_clusters_, "share_of_replicas": float((alone == model.n_clusters_).mean())}
 
 
 def _wamic(seed: int, **params):
@@ -65,17 +67,30 @@ def _wamic(seed: int, **params):
     return WAMiC(random_state=seed, **params)
 
 
+def _centred(steps: list):
+    """A pipeline that takes the columns' means from its rows before the other steps."""
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+    return Pipeline([("center", StandardScaler(with_std=False)), *steps])
+
+
 def _selection(seed: int, **params):
     from ...wamic import WAMiCSelection
     params.pop("n_clusters", None)  # it is what this method finds
-    return WAMiCSelection(random_state=seed, **params)
+    return _centred([("wamic", WAMiCSelection(random_state=seed, **params))])
+
+
+def _centred_ae_gmm(seed: int, **params):
+    from ...autoencoder import autoencoder_gmm
+    return _centred(autoencoder_gmm(random_state=seed, **params).steps)
 
 
 METHODS = {
     "wamic": Method("WAMiC", _wamic, lambda m, X: float(m.objective_), "wamic", follow=follow, keep=keep),
-    "wamic-selection": Method("WAMiC, K by Wasserstein distance", _selection, lambda m, X: float(m.objective_), "wamic",
-                              measure=measure_selection, keep=keep_selection),
+    "wamic-selection": Method("WAMiC, K by Wasserstein distance", _selection, lambda m, X: float(m[-1].objective_), "wamic",
+                              step="wamic", measure=measure_selection, keep=keep_selection),
 }
+METHODS["ae+gmm-centred"] = replace(vade.METHODS["ae+gmm"], title="AE+GMM, centred", make=_centred_ae_gmm)
 METHODS["wamic-umap"] = replace(METHODS["wamic"], title="WAMiC, UMAP start")
 
 # --- Experiments --------------------------------------------------------------------------------
@@ -103,23 +118,26 @@ _PROFILES: dict[str, dict[str, Any]] = {
 _SETS = {"mnist": 10, "fashion_mnist": 10, "digits": 10, "reuters21578": 4, "rcv1_10k": 4, "hhar": 6}  # and their K
 
 # Section 4.2. The penalty's weight is that of Gulrajani et al. for their toy sets.
+_MOONS_CODES: dict[str, Any] = dict(
+    n_clusters=3, latent_dim=1, hidden=[64, 64], likelihood="gaussian", pretraining="end-to-end", batch_size=64, pretrain_epochs=600,
+    pretrain_learning_rate=3e-3, pretrain_lr_decay=0.995, precision="float32", covariance_type="full", n_init=10)
 _MOONS: dict[str, dict[str, Any]] = {
     "kmeans": dict(n_init=10, n_clusters=3),
-    "ae+gmm": dict(n_clusters=3, latent_dim=1, hidden=[64, 64], likelihood="gaussian", pretraining="end-to-end", batch_size=64,
-                   pretrain_epochs=600, pretrain_learning_rate=3e-3, pretrain_lr_decay=0.995, precision="float32", covariance_type="full",
-                   n_init=10),
+    "ae+gmm": _MOONS_CODES,
+    "ae+gmm-centred": _MOONS_CODES,
     "wamic-selection": dict(candidates=[2, 3, 4, 5, 6], n_replicas=30, latent_dim=1, hidden=[64, 64], critic_hidden=[64, 64],
                             pretrain_epochs=900, pretrain_learning_rate=3e-3, pretrain_lr_decay=0.9967, batch_size=64, n_init=5,
                             penalty=0.1, warmup=300, iterations=600, learning_rate=5e-5, critic_learning_rate=1e-3,
                             estimate_iterations=600, estimate_learning_rate=1e-3, encoder_epochs=30, encoder_start="same"),
 }
+_MOONS_QUICK = dict(candidates=[2, 3, 4], n_replicas=4, pretrain_epochs=60, warmup=50, iterations=60, estimate_iterations=200,
+                    encoder_epochs=5, log_every=20)
+_MOONS_SMOKE = dict(candidates=[2, 3], n_replicas=2, pretrain_epochs=2, warmup=2, iterations=4, n_init=1, estimate_iterations=4,
+                    encoder_epochs=2, log_every=2)
 _MOONS_PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"ae+gmm": dict(pretrain_epochs=60, n_init=3),
-              "wamic-selection": dict(candidates=[2, 3, 4], n_replicas=4, pretrain_epochs=60, warmup=50, iterations=60,
-                                      estimate_iterations=200, encoder_epochs=5, log_every=20)},
-    "smoke": {"n_samples": 1000, "ae+gmm": dict(pretrain_epochs=2, n_init=1),
-              "wamic-selection": dict(candidates=[2, 3], n_replicas=2, pretrain_epochs=2, warmup=2, iterations=4, n_init=1,
-                                      estimate_iterations=4, encoder_epochs=2, log_every=2)},
+    "quick": {"wamic-selection": _MOONS_QUICK} | dict.fromkeys(("ae+gmm", "ae+gmm-centred"), dict(pretrain_epochs=60, n_init=3)),
+    "smoke": {"wamic-selection": _MOONS_SMOKE, "n_samples": 1000}
+    | dict.fromkeys(("ae+gmm", "ae+gmm-centred"), dict(pretrain_epochs=2, n_init=1)),
 }
 EXPERIMENTS = {f"wamic/{d}": Experiment(
     "wamic", d, "Table 1, and Figures 3 and 4",
