@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from genclust.datasets import load
 from genclust.lab import claims, replay
 from genclust.lab.cli import app, parse_overrides, parse_seeds, summary
-from genclust.lab.experiments import make_specs, recompute
+from genclust.lab.experiments import make_specs, recompute, recompute_all
 from genclust.lab.papers import EXPERIMENTS
 from genclust.lab.files import project_root
 from genclust.lab.provenance import imported_files
@@ -463,6 +463,16 @@ def test_show_prints_a_record_and_the_command_that_recomputes_it(made):
     assert "genclust run vade/digits --profile smoke --method vade --seeds 0" in result.stdout
     assert recompute(smoke(n_clusters=7)).endswith("-p n_clusters=7")
     assert recompute(smoke(n_samples=300)).endswith("--n-samples 300")
+
+
+def test_one_command_recomputes_what_differs_in_seeds_or_methods_alone():
+    specs = [s for m, seeds in (("gmm", [2, 0, 1]), ("kmeans", [0]), ("vade", range(3)))
+             for s in make_specs("vade/digits", profile="smoke", methods=["gmm" if m == "kmeans" else m], seeds=seeds,
+                                 **({"n_init": 4} if m == "kmeans" else {}))]
+    assert recompute_all(specs) == [
+        "genclust run vade/digits --profile smoke --method gmm --method vade --seeds 0:3 --force",
+        "genclust run vade/digits --profile smoke --method gmm --seeds 0 --force -p n_init=4"]
+    assert recompute_all(make_specs("vade/digits", methods=["gmm"], seeds=[0, 2]))[0].endswith("--seeds 0,2 --force")
 
 
 def test_verify_passes_and_then_fails_on_a_changed_loss(made, monkeypatch):

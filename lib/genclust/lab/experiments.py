@@ -61,9 +61,32 @@ def make_specs(experiment: str, *, profile: str = "quick", methods: Iterable[str
 
 def recompute(spec: Spec) -> str:
     """The command that runs a spec again."""
-    words = f"genclust run {spec.experiment} --profile {spec.profile} --method {spec.method} --seeds {spec.seed} --force"
+    return recompute_all([spec])[0]
+
+
+def recompute_all(specs: Iterable[Spec]) -> list[str]:
+    """The commands that run specs again: one for all that differ in their seeds, or in their methods, alone."""
+    seeds: dict[tuple[str, ...], list[int]] = {}
+    for spec in specs:
+        seeds.setdefault((spec.experiment, spec.profile, _changes(spec), spec.method), []).append(spec.seed)
+    methods: dict[tuple[str, ...], list[str]] = {}
+    for (*rest, method), found in seeds.items():
+        methods.setdefault((*rest, _span(found)), []).append(method)
+    return [f"genclust run {experiment} --profile {profile} {' '.join(f'--method {m}' for m in found)} --seeds {span} --force{changes}"
+            for (experiment, profile, changes, span), found in methods.items()]
+
+
+def _changes(spec: Spec) -> str:
+    """The options that make a spec differ from what its experiment has in its profile."""
     usual = make_specs(spec.experiment, profile=spec.profile, methods=[spec.method], seeds=[spec.seed])[0]
     varied = {key for point in EXPERIMENTS[spec.experiment].grid for key in point}
-    words += "".join(f" -p {key}={json.dumps(value)}" for key, value in spec.params.items()
-                     if usual.params.get(key) != value or key in varied)
+    words = "".join(f" -p {key}={json.dumps(value)}" for key, value in spec.params.items()
+                    if usual.params.get(key) != value or key in varied)
     return words + (f" --n-samples {spec.n_samples}" if spec.n_samples != usual.n_samples else "")
+
+
+def _span(seeds: list[int]) -> str:
+    """Seeds as the command line takes them: "3", "0:3" or "0,2"."""
+    seeds = sorted(seeds)
+    whole = len(seeds) > 1 and seeds == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}:{seeds[-1] + 1}" if whole else ",".join(map(str, seeds))

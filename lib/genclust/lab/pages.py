@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .claims import OF_TWO, VERDICTS, Answer, Claim, Ledger, answer, read_ledger, shortfall
-from .experiments import recompute
-from .records import RecordStore
+from .experiments import recompute_all
+from .records import Record, RecordStore
 from .replay import NOTES, verify_all
 from .specs import Spec
 
@@ -65,8 +65,15 @@ def measured_text(a: Answer) -> str:
 
 def cost_text(wall_seconds: float, peak_memory_mb: float, threads: int, processor: str) -> str:
     """What a record cost."""
-    minutes = f"{wall_seconds / 60:.0f} min" if wall_seconds >= 60 else f"{wall_seconds:.0f} s"
+    minutes = f"{wall_seconds / 3600:.1f} h" if wall_seconds >= 7200 else f"{wall_seconds / 60:.0f} min" if wall_seconds >= 60 else f"{wall_seconds:.0f} s"
     return f"{minutes}, {peak_memory_mb / 1000:.1f} GB, {threads} thread{'s' if threads > 1 else ''} of {processor}"
+
+
+def cost_of(records: Sequence[Record]) -> str:
+    """What several records cost together: their time summed up, the most memory, and the processor of the first."""
+    given = [r.provenance for r in records]
+    cost = cost_text(sum(p.wall_seconds for p in given), max(p.peak_memory_mb for p in given), given[0].threads, given[0].processor)
+    return f"{len(given)} runs, {cost}" if len(given) > 1 else cost
 
 
 def table(headings: list[str], rows: Iterable[Iterable[str]]) -> str:
@@ -83,9 +90,8 @@ def ledger_table(found: list[Answer]) -> str:
         if a.claim.doubt:
             notes.append(f"*in doubt:* {a.claim.doubt}")
         if a.records:
-            shown = max(a.records, key=lambda r: r.objective) if a.measured is not None else a.records[0]
-            p = shown.provenance
-            notes.append(f"`{recompute(shown.spec)}` ({cost_text(p.wall_seconds, p.peak_memory_mb, p.threads, p.processor)})")
+            commands = " and ".join(f"`{words}`" for words in recompute_all(r.spec for r in a.records))
+            notes.append(f"{commands} ({cost_of(a.records)})")
         rows.append([str(a.claim.where), published_text(a.claim), measured_text(a), f"**{a.verdict}**", "; ".join(notes)])
     return table(["where", "published", "measured", "verdict", "why, and how to recompute"], rows)
 
