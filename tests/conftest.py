@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")  # for the processes that tests start, too: two tests run at once
+    os.environ.setdefault(name, "1")  # for the processes that tests start, too: tests run side by side
 
 import torch
 
