@@ -343,6 +343,14 @@ class Moons:
     y, class_names = np.repeat([0, 1, 2], 4), ("a", "b", "c")
 
 
+def test_the_run_with_the_smallest_distance_has_to_be_right():
+    arrays = {"candidates": np.array([2, 3]), "wasserstein": np.array([[0.0, 0, 0], [0.3, 0.1, 0.2]]),
+              "accuracy": np.array([[0.6, 0.6, 0.6], [0.7, 0.99, 0.8]])}
+    holds, words = chapter.moons_accuracy(None, arrays, None)
+    assert holds and words.startswith("99.00 %") and "70.00 % to 99.00 %" in words
+    assert not chapter.moons_accuracy(None, arrays | {"wasserstein": np.array([[0.0, 0, 0], [0.1, 0.3, 0.2]])}, None)[0]
+
+
 def test_selection_of_three_is_checked():
     noise = np.random.default_rng(0).normal(size=(3, 30))
     clear = {"candidates": np.array([2, 3, 4]), "wasserstein": noise + [[10], [0], [10]]}
