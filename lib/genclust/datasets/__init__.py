@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 from . import own
 from .cache import (
@@ -45,7 +45,7 @@ class Dataset:
     """
 
     name: str
-    X: np.ndarray | sparse.csr_array = field(repr=False)
+    X: np.ndarray | scipy.sparse.csr_array = field(repr=False)
     y: np.ndarray | None = field(repr=False)
     class_names: tuple[str, ...]
     image_shape: tuple[int, ...] | None

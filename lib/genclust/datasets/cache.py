@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 import pooch
-from scipy import sparse
+import scipy
 
 from ..files import acquire, clear_half_written, replacing
 from .formats import DataCorrupted
@@ -202,10 +202,10 @@ def kept(source: Source, root: Path) -> Arrays:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 if "X" in arrays:
                     return arrays["X"], arrays["y"]
-                return sparse.csr_array(tuple(arrays[part] for part in CSR), shape=arrays["shape"]), arrays["y"]
+                return scipy.sparse.csr_array(tuple(arrays[part] for part in CSR), shape=arrays["shape"]), arrays["y"]
     X, y = source.read(contents(source, root))
     stream = io.BytesIO()
-    if sparse.issparse(X):
+    if scipy.sparse.issparse(X):
         np.savez(stream, y=y, shape=X.shape, **{part: getattr(X, part) for part in CSR})
     else:
         np.savez(stream, y=y, X=X)

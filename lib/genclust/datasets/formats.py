@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 
 class DataCorrupted(ValueError):
@@ -225,7 +225,7 @@ RCV1_ROOTS = ("CCAT", "ECAT", "GCAT", "MCAT")
 RCV1_TERMS = 47_236
 
 
-def read_rcv1(contents: list[bytes]) -> tuple[sparse.csr_array, np.ndarray]:
+def read_rcv1(contents: list[bytes]) -> tuple[scipy.sparse.csr_array, np.ndarray]:
     """The compressed vectors (SVMlight, with the story's number in place of a label), then the stories' topics."""
     from sklearn.datasets import load_svmlight_files
 
@@ -243,7 +243,7 @@ def read_rcv1(contents: list[bytes]) -> tuple[sparse.csr_array, np.ndarray]:
             raise DataCorrupted(f"{b' '.join(entry)!r} is not the topic of a story")
         if entry[0] in names:
             target[row_of[int(entry[1])], names.index(entry[0])] = 1
-    return select_rcv1(sparse.vstack(vectors[0::2], format="csr"), target, RCV1_ROOTS)
+    return select_rcv1(scipy.sparse.vstack(vectors[0::2], format="csr"), target, RCV1_ROOTS)
 
 
 def read_rcv1_10k(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -253,7 +253,7 @@ def read_rcv1_10k(contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return X[rows].toarray(), y[rows]
 
 
-def select_rcv1(X, target, target_names) -> tuple[sparse.csr_array, np.ndarray]:
+def select_rcv1(X, target, target_names) -> tuple[scipy.sparse.csr_array, np.ndarray]:
     """The rows with a single root topic, on the N_WORDS terms that are in most of these rows.
 
     ``X`` (n, terms) and ``target`` (n, topics), 1 where a row has a topic, may be sparse, as in
@@ -262,9 +262,9 @@ def select_rcv1(X, target, target_names) -> tuple[sparse.csr_array, np.ndarray]:
     """
     if lacking := [root for root in RCV1_ROOTS if root not in list(target_names)]:
         raise DataCorrupted(f"no topic {', '.join(lacking)} among {len(target_names)}")
-    roots = sparse.csr_array(target)[:, [list(target_names).index(root) for root in RCV1_ROOTS]].toarray() > 0
+    roots = scipy.sparse.csr_array(target)[:, [list(target_names).index(root) for root in RCV1_ROOTS]].toarray() > 0
     single = np.flatnonzero(roots.sum(axis=1) == 1)
-    X = sparse.csr_array(X)[single]
+    X = scipy.sparse.csr_array(X)[single]
     in_rows = np.bincount(X.indices[X.data != 0], minlength=X.shape[1])
     X = X[:, np.sort(np.argsort(-in_rows, kind="stable")[:N_WORDS])].astype(np.float32)
     norm = np.sqrt(X.multiply(X).sum(axis=1))
