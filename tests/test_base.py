@@ -492,8 +492,8 @@ def test_checkpoints_are_plain_tensors(interrupted):
 
 
 def test_library_never_unpickles():
-    """Loading a pickle runs whatever code is in it: no module may."""
-    forbidden = re.compile(r"^\s*(import|from)\s+(c?pickle|dill|joblib|shelve)\b|\bpickle\.loads?\b|\btorch\.load\b"
+    """Loading a pickle runs whatever code is in it: no module may. Of joblib only what counts the cores is used."""
+    forbidden = re.compile(r"^\s*(import|from)\s+(c?pickle|dill|joblib(?! import cpu_count$)|shelve)\b|\bpickle\.loads?\b|\btorch\.load\b"
                            r"|allow_pickle\s*=\s*True|\bread_pickle\b|weights_only\s*=\s*False", re.MULTILINE)
     files = sorted(Path(genclust.__file__).parent.rglob("*.py"))
     assert len(files) > 5
