@@ -174,7 +174,7 @@ if selection is not None:
 moons = {name: book.find(experiment="wamic/three_moons", method=name, profile="paper") for name in ("kmeans", "ae+gmm", "ae+gmm-centred", "wamic-selection")}
 plots.table([{
     "method": METHODS[name].title, "seed": r.spec.seed, "accuracy (%)": f"{100 * r.metrics['accuracy']:.2f}",
-    "K": r.metrics.get("n_clusters_chosen", r.spec.params.get("n_clusters")),
+    "K": int(r.metrics.get("n_clusters_chosen", r.spec.params.get("n_clusters"))),
 } for name, found in (moons if any(moons.values()) else {n: [r] for n, r in runs.items() if on_moons}).items() for r in found])
 
 # %% [markdown]
@@ -182,22 +182,24 @@ plots.table([{
 # with distribution function $F_M$ exactly onto data with distribution function $F_T$ along a curve. So a decoder that is flexible
 # enough makes the distance zero for every $K$, and wherever the clusters lie; what speaks against a wrong mixture is only
 # that its decoder has to be steep in the midst of a cluster, where the data have a gap. Below, three arcs laid end
-# to end with gaps between them, and mixtures drawn at random, decoded by that map: the distance to 3000 points is that of
-# another sample of the data, and the clusters have little to do with the arcs.
+# to end with gaps between them, and mixtures drawn at random, decoded by that map: the distance to 3000 points is no larger
+# than that of another sample of the data, and the clusters have little to do with the arcs.
 
 # %%
 from scipy.stats import norm, wasserstein_distance
 
 rng = np.random.default_rng(0)
-sample = lambda: 3 * rng.integers(3, size=3000) + rng.uniform(0, 2, 3000)  # arcs of length 2, gaps of length 1
+sample = lambda: 3 * rng.integers(3, size=3000) + rng.uniform(0, 2, 3000)  # arcs 2 long, gaps 1
 T, rows = sample(), []
 for K in range(2, 7):
-    weights, means, scales = rng.dirichlet(np.full(K, 5.0)), rng.uniform(-3, 3, K), rng.uniform(0.3, 1, K)
+    weights, means = rng.dirichlet(np.full(K, 5.0)), rng.uniform(-3, 3, K)
+    scales = rng.uniform(0.3, 1, K)
     c = rng.choice(K, 3000, p=weights)
     z = rng.normal(means[c], scales[c])
     y = np.quantile(T, (weights * norm.cdf(z[:, None], means, scales)).sum(1))  # D(z)
     labels = (weights * norm.pdf(z[:, None], means, scales)).argmax(1)  # eq. 4
-    rows.append({"K": K, "distance": wasserstein_distance(T, y), "of another sample": wasserstein_distance(T, sample()),
+    rows.append({"K": K, "distance": wasserstein_distance(T, y),
+                 "of another sample": wasserstein_distance(T, sample()),
                  "accuracy of the clusters (%)": 100 * accuracy((y // 3).astype(int), labels)})
 plots.table(rows)
 

@@ -45,6 +45,7 @@ params.model_dump()
 
 # %% tags=["remove-cell"]
 import json
+import re
 
 import numpy as np
 import torch
@@ -168,8 +169,15 @@ plots.table([{"epsilon": f"{e:g}", "Sinkhorn": n, "Newton": transport(C5, e, b=w
 measured = project_root() / "book" / "transport_bench.json"
 if measured.exists():
     bench = json.loads(measured.read_text())
-    display(plots.table(bench["rows"]))
-    display(Markdown(bench["machine"]))
+    problems = [{"n": f"{r['n']:,}", "epsilon": r["epsilon / mean cost"], "gradient": r["gradient"],
+                 "ours": f"{r['ours (ms)']:.3g}"} for r in bench["rows"]]
+    display(plots.table([problem | {"fastest other": r["fastest other"], "its time": f"{r['its time (ms)']:.3g}",
+                                    "ratio": f"{r['ratio']:.3g}", "evaluations": r["evaluations"]}
+                         for problem, r in zip(problems, bench["rows"])]))
+    display(Markdown(f"Times in milliseconds, epsilon as a share of the mean cost. {bench['machine']} Every solver's time:"))
+    times = [dict(re.findall(r"([A-Za-z][\w-]*(?:, [a-z_]+)?) ((?:> )?[\d.e+]+)", r["all others (ms)"])) for r in bench["rows"]]
+    solvers = dict.fromkeys(name for found in times for name in found)
+    display(plots.table([problem | {name: found.get(name, "") for name in solvers} for problem, found in zip(problems, times)]))
     points = {f"n = {n}": [(r["epsilon / mean cost"], r["ratio"]) for r in bench["rows"] if r["n"] == n and r["gradient"] == "no"]
               for n in dict.fromkeys(r["n"] for r in bench["rows"])}
     fig, ax = plots.plt.subplots(figsize=(6, 3.4))

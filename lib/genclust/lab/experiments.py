@@ -68,7 +68,7 @@ def recompute_all(specs: Iterable[Spec]) -> list[str]:
     """The commands that run specs again: one for all that differ in their seeds, or in their methods, alone."""
     seeds: dict[tuple[str, ...], list[int]] = {}
     for spec in specs:
-        seeds.setdefault((spec.experiment, spec.profile, _changes(spec), spec.method), []).append(spec.seed)
+        seeds.setdefault((spec.experiment, spec.profile, changes(spec), spec.method), []).append(spec.seed)
     methods: dict[tuple[str, ...], list[str]] = {}
     for (*rest, method), found in seeds.items():
         methods.setdefault((*rest, _span(found)), []).append(method)
@@ -76,7 +76,7 @@ def recompute_all(specs: Iterable[Spec]) -> list[str]:
             for (experiment, profile, changes, span), found in methods.items()]
 
 
-def _changes(spec: Spec) -> str:
+def changes(spec: Spec) -> str:
     """The options that make a spec differ from what its experiment has in its profile."""
     usual = make_specs(spec.experiment, profile=spec.profile, methods=[spec.method], seeds=[spec.seed])[0]
     varied = {key for point in EXPERIMENTS[spec.experiment].grid for key in point}

@@ -24,6 +24,7 @@ document.querySelectorAll("#NAME th").forEach((head, column) => head.firstChild.
 </script>"""
 SCROLL = "max-height: 34em; overflow: auto; font-size: 85%; white-space: nowrap"
 HEAD = "position: sticky; top: 0; background: var(--pst-color-surface, white)"
+WORDS = "white-space: normal; font-size: 85%"  # in place of a number
 BUTTON = "all: unset; cursor: pointer"
 
 Cell = str | tuple[str, float]  # what is shown; with a number to sort by
@@ -37,7 +38,8 @@ def sortable(rows: Sequence[Mapping[str, Cell]], headings: Iterable[str]) -> str
     def cell(row: Mapping[str, Cell], heading: str) -> str:
         given = row[heading]
         shown, key = given if isinstance(given, tuple) else (given, math.nan if numeric[heading] else given)
-        return f'<td data-key="{escape(str(key))}">{escape(shown)}</td>'
+        wrap = f' style="{WORDS}"' if numeric[heading] and not isinstance(given, tuple) else ""
+        return f'<td data-key="{escape(str(key))}"{wrap}>{escape(shown)}</td>'
 
     head = "".join(f'<th scope="col" data-kind="{"number" if numeric[h] else "text"}" style="{HEAD}">'
                    f'<button type="button" style="{BUTTON}" title="sort">{escape(h)} ⇅</button></th>' for h in headings)

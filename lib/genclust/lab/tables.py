@@ -8,9 +8,9 @@ import numpy as np
 from IPython.display import Markdown
 
 from .claims import Claim, answer, read_ledger
-from .experiments import recompute
+from .experiments import changes, recompute_all
 from .files import project_root
-from .pages import cost_text, ledger_table
+from .pages import cost_of, ledger_table
 from .papers import METHODS
 from .plots import table
 from .records import Record, RecordStore
@@ -37,12 +37,17 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
 
 
 def runs(records: Iterable[Record]):
-    """The command that makes each run again, and what it cost."""
-    rows = []
+    """The command that makes runs again, one for all seeds of a method, and what they cost together."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
     for r in records:
-        p = r.provenance
-        rows.append({"run": title(r), "again": recompute(r.spec), "cost": cost_text(p.wall_seconds, p.peak_memory_mb, p.threads, p.processor)})
+        groups.setdefault((r.spec.experiment, r.spec.method, changes(r.spec)), []).append(r)
+    rows = [{"runs": f"{METHODS[method].title}, {_seeds(found)}", "again": command, "cost": cost_of(found)}
+            for (_, method, _), found in groups.items() for command in recompute_all(r.spec for r in found)]
     return table(rows) if rows else Markdown("No run is recorded yet.")
+
+
+def _seeds(records: list[Record]) -> str:
+    return ("seed " if len(records) == 1 else "seeds ") + ", ".join(str(r.spec.seed) for r in sorted(records, key=lambda r: r.spec.seed))
 
 
 def provenance(records: Iterable[Record]):
