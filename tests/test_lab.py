@@ -328,6 +328,9 @@ def test_ratios_and_differences_of_two_methods(made, reduce, value, measured, ve
     asked = claim(value=value, unit="number", tolerance=0.5, answered_by=by)
     found = claims.answer(asked, shelf)
     assert found.measured == pytest.approx(measured) and found.verdict == verdict and len(found.records) == 3
+    other = claims.answer(asked.model_copy(update={"answered_by": asked.answered_by.model_copy(update={"against_metric": "nmi"})}), shelf)
+    nmi = shelf.by_method["kmeans"][0].metrics["nmi"]
+    assert other.measured == pytest.approx(0.8 / nmi if reduce == "ratio" else 0.8 - nmi)
     assert claims.answer(asked, Shelf(gmm=shelf.by_method["gmm"])).verdict == "not run"
     with pytest.raises(ValueError, match="need answered_by.against"):
         claim(answered_by=by | {"against": None})

@@ -209,7 +209,8 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         if not others:
             return Answer(claim=claim, verdict="not run", reason=f"no record of {by.against} yet")
         scale = "; ".join(filter(None, {scale, shortfall([record.spec for record in others])}))
-        ours, theirs = (statistics.fmean(r.metrics[by.metric] for r in runs) for runs in (records, others))
+        ours, theirs = (statistics.fmean(in_unit(r, metric, claim.unit) for r in runs)
+                        for runs, metric in ((records, by.metric), (others, by.against_metric or by.metric)))
         measured, low, high = ours / theirs if by.reduce == "ratio" else ours - theirs, None, None
         values, records = [measured], records + others
     else:

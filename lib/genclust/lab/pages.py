@@ -65,8 +65,9 @@ def measured_text(a: Answer) -> str:
 
 def cost_text(wall_seconds: float, peak_memory_mb: float, threads: int, processor: str) -> str:
     """What a record cost."""
-    minutes = f"{wall_seconds / 3600:.1f} h" if wall_seconds >= 7200 else f"{wall_seconds / 60:.0f} min" if wall_seconds >= 60 else f"{wall_seconds:.0f} s"
-    return f"{minutes}, {peak_memory_mb / 1000:.1f} GB, {threads} thread{'s' if threads > 1 else ''} of {processor}"
+    time = (f"{wall_seconds / 3600:.1f} h" if wall_seconds >= 7200 else f"{wall_seconds / 60:.0f} min" if wall_seconds >= 60
+            else f"{wall_seconds:.0f} s")
+    return f"{time}, {peak_memory_mb / 1000:.1f} GB, {threads} thread{'s' if threads > 1 else ''} of {processor}"
 
 
 def cost_of(records: Sequence[Record]) -> str:

@@ -193,12 +193,23 @@ SMALL, LARGE = 2000 / 50_000, 10_000 / 50_000  # cluster sizes that the text cal
 LEVEL = 0.1  # of the sum of all epsilons: what the second half may add to it
 
 
+def _extremes(record: Record, arrays: dict) -> tuple[float, float, str]:
+    """Shares of the rows that the smallest and the largest cluster hold, and both in words."""
+    shares = np.bincount(arrays["labels"], minlength=record.spec.params["n_clusters"]) / len(arrays["labels"])
+    low, high = float(shares.min()), float(shares.max())
+    return low, high, f"clusters hold {100 * low:.1f} % to {100 * high:.1f} % of the rows"
+
+
 def balanced(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
     """Section 4.1: no cluster is small or large."""
-    shares = np.bincount(arrays["labels"], minlength=record.spec.params["n_clusters"]) / len(arrays["labels"])
-    return bool(shares.min() >= SMALL and shares.max() <= LARGE), (
-        f"clusters hold {100 * shares.min():.1f} % to {100 * shares.max():.1f} % of the rows "
-        f"({100 * SMALL:.0f} % to {100 * LARGE:.0f} % asked)")
+    low, high, said = _extremes(record, arrays)
+    return low >= SMALL and high <= LARGE, f"{said} ({100 * SMALL:.0f} % to {100 * LARGE:.0f} % asked)"
+
+
+def unbalanced(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Section 4.1, of DEC: there is a small cluster, and a large one."""
+    low, high, said = _extremes(record, arrays)
+    return low < SMALL and high > LARGE, f"{said} (one below {100 * SMALL:.0f} % and one above {100 * LARGE:.0f} % asked)"
 
 
 def epsilons_level_off(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
@@ -226,14 +237,6 @@ def remedy_balances(runs: dict[str, list[Record]]) -> tuple[bool, str]:
     p = welch(aided, unaided)
     return p < 0.05, (f"entropy of the sizes over log K, mean over the iterations: {statistics.fmean(aided):.3f} with the remedy, "
                       f"{statistics.fmean(unaided):.3f} without, Welch p = {p:.2g}")
-
-
-def unbalanced(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
-    """Section 4.1, of DEC: there is a small cluster, and a large one."""
-    shares = np.bincount(arrays["labels"], minlength=record.spec.params["n_clusters"]) / len(arrays["labels"])
-    return bool(shares.min() < SMALL and shares.max() > LARGE), (
-        f"clusters hold {100 * shares.min():.1f} % to {100 * shares.max():.1f} % of the rows "
-        f"(one below {100 * SMALL:.0f} % and one above {100 * LARGE:.0f} % asked)")
 
 
 def purer_clusters(runs: dict[str, list[Record]]) -> tuple[bool, str]:
