@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from sklearn.neighbors import NearestNeighbors
+
+from .reduction import own_threads, umap_reducer
 
 DIVISOR, MOST_NEIGHBOURS = 300, 100  # equation 8
 FEWEST_NEIGHBOURS = 15  # UMAP's own default, for data sets so small that equation 8 has fewer
@@ -25,16 +26,8 @@ def umap(codes: np.ndarray, neighbours: int, random_state: int):
     if n <= neighbours:
         raise ValueError(f"UMAP looks at {neighbours} neighbours of each row, and there are only {n} rows: "
                          f"give it more rows, or set n_neighbors to {n - 1} or less")
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ImportError("the clustering of HRWAE-GAN needs umap-learn: pip install 'genclust[umap]'") from None
-    threads = torch.get_num_threads()
-    try:
-        return UMAP(n_neighbors=neighbours, n_components=min(DIMENSIONS, d), min_dist=0.0, random_state=random_state,
-                    n_jobs=1, n_epochs=EPOCHS, init="spectral" if n > 50 else "pca").fit(codes)
-    finally:  # numba sets OpenMP's number of threads, which is torch's too
-        torch.set_num_threads(threads)
+    with own_threads():
+        return umap_reducer(n, d, random_state, n_components=DIMENSIONS, n_neighbors=neighbours, n_epochs=EPOCHS).fit(codes)
 
 
 def hdbscan(points: np.ndarray, min_cluster_size: int, min_samples: int, selection: str = "leaf"):

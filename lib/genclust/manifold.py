@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .autoencoder import Autoencoder
-from .mixture import own_threads, umap_reducer
+from .reduction import own_threads, umap_reducer
 
 
 class UMAPEmbedding(TransformerMixin, BaseEstimator):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from .reduction import own_threads, umap_reducer
 
 LOG_2PI = math.log(2 * math.pi)
 INITS = ("gmm", "gmm-full", "kmeans", "umap", "random")
@@ -189,24 +189,3 @@ def umap_embedding(codes: np.ndarray, random_state: int) -> np.ndarray:
         raise ImportError("init='umap' needs umap-learn: pip install 'genclust[umap]'") from None
     with own_threads():
         return np.asarray(reducer.fit_transform(codes), dtype=np.float64)
-
-
-def umap_reducer(n: int, d: int, random_state, *, n_components: int = 10, n_neighbors: int = 20):
-    """``umap.UMAP`` for n rows of d features: no minimum distance, one thread, no more neighbours or dimensions than
-    there are. ImportError without umap-learn."""
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ImportError("UMAP needs umap-learn: pip install 'genclust[umap]'") from None
-    return UMAP(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d), min_dist=0.0,
-                random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral")
-
-
-@contextmanager
-def own_threads() -> Iterator[None]:
-    """Numba, in UMAP, sets OpenMP's number of threads, which is torch's too: put back afterwards."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
