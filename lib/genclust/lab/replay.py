@@ -23,7 +23,7 @@ import torch
 from joblib import cpu_count
 
 from .files import sha256, write_atomic
-from .papers import EXPERIMENTS, METHODS
+from .papers import METHODS, is_bare
 from .provenance import LIBRARY
 from .records import RecordError, RecordStore
 from .specs import Spec
@@ -46,7 +46,7 @@ def prefix(spec: Spec, X: np.ndarray, y: np.ndarray | None = None) -> dict[str, 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        n = FEW_ROWS if spec.experiment in EXPERIMENTS and EXPERIMENTS[spec.experiment].bare else ROWS
+        n = FEW_ROWS if is_bare(spec.experiment) else ROWS
         rows = np.ascontiguousarray(X[:n])
         estimator = method.make(spec.seed, **spec.params)
         deep = method.deep(estimator)

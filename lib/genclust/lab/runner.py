@@ -15,7 +15,7 @@ import numpy as np
 from ..files import acquire, clear_half_written
 from .figures import labels_only
 from .files import project_root, sha256, write_atomic
-from .papers import EXPERIMENTS, METHODS
+from .papers import METHODS, is_bare
 from .provenance import git_state, library_digest, peak_memory_mb, processor, reset_peak_memory
 from .records import Provenance, Record, RecordError, RecordStore
 from .specs import Spec
@@ -65,7 +65,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
     method = METHODS[spec.method]
     data = load(spec.dataset, n_samples=spec.n_samples)
     pretrained = work / "pretrained" / library_digest("autoencoder")
-    if spec.experiment in EXPERIMENTS and EXPERIMENTS[spec.experiment].bare:
+    if is_bare(spec.experiment):
         method, pretrained = replace(method, follow=None, measure=None, keep=labels_only), None
     follow = Follower(method, data, spec, progress, clock)
 

@@ -27,3 +27,8 @@ for _paper in PAPERS:
     CHAPTERS[_paper.CHAPTER.paper] = _paper.CHAPTER
     for _all, _name in ((PROPERTIES, "PROPERTIES"), (COMPARISONS, "COMPARISONS"), (CHECKS, "CHECKS")):
         _all |= {f.__name__: f for f in getattr(_paper, _name, ())}
+
+
+def is_bare(experiment: str) -> bool:
+    """Whether an experiment's runs keep their labels and scores alone; one that is no longer here counts as none."""
+    return experiment in EXPERIMENTS and EXPERIMENTS[experiment].bare
