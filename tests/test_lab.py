@@ -321,7 +321,8 @@ def test_an_order_may_be_of_what_is_better_low_and_across_experiments(made):
 
 @pytest.mark.parametrize("reduce, value, measured, verdict", [
     ("ratio", 2.0, 1.6, "reproduced"), ("ratio", 3.0, 1.6, "not reproduced"), ("ratio", 1.0, 1.6, "exceeded"),
-    ("difference", 0.0, 0.3, "reproduced"), ("difference", 1.0, 0.3, "not reproduced")])
+    ("difference", 0.0, 0.3, "reproduced"), ("difference", 1.0, 0.3, "not reproduced"),
+    ("increase", 60.2, 60.0, "reproduced"), ("increase", 80.0, 60.0, "not reproduced")])
 def test_ratios_and_differences_of_two_methods(made, reduce, value, measured, verdict):
     shelf = Shelf(gmm=records_with(made[1][1], [0.7, 0.9]), kmeans=records_with(made[1][1], [0.5]))
     by = dict(experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans", reduce=reduce)
@@ -330,10 +331,32 @@ def test_ratios_and_differences_of_two_methods(made, reduce, value, measured, ve
     assert found.measured == pytest.approx(measured) and found.verdict == verdict and len(found.records) == 3
     other = claims.answer(asked.model_copy(update={"answered_by": asked.answered_by.model_copy(update={"against_metric": "nmi"})}), shelf)
     nmi = shelf.by_method["kmeans"][0].metrics["nmi"]
-    assert other.measured == pytest.approx(0.8 / nmi if reduce == "ratio" else 0.8 - nmi)
+    assert other.measured == pytest.approx({"ratio": 0.8 / nmi, "increase": 80 / nmi - 100, "difference": 0.8 - nmi}[reduce])
     assert claims.answer(asked, Shelf(gmm=shelf.by_method["gmm"])).verdict == "not run"
     with pytest.raises(ValueError, match="need answered_by.against"):
         claim(answered_by=by | {"against": None})
+
+
+def test_a_claim_can_say_that_its_runs_are_smaller_than_its_source(made):
+    shelf = Shelf(gmm=records_with(made[1][1], [0.7, 0.9]), kmeans=records_with(made[1][1], [0.5, 0.55]))
+    by = dict(experiment="vade/digits", method="gmm", metric="accuracy")
+    for asked in (dict(answered_by=by), dict(answered_by=by | {"against": "kmeans"}, kind="order", value=None, unit=None, says="x")):
+        found = claims.answer(claim(reduced="a tenth of the epochs", **asked), shelf)
+        assert found.verdict == "at reduced scale" and "a tenth of the epochs" in found.scale
+        assert claims.answer(claim(**asked), shelf).verdict != "at reduced scale"
+
+
+def test_a_comparison_rests_on_the_runs_that_it_asks_for(made):
+    from genclust.lab.papers.vade import METHODS
+    shelf = Shelf(**{m: records_with(made[1][1], [v]) for m, v in (("vade", 0.9), ("vae+gmm", 0.8), ("dec", 0.89), ("gmm", 0.5))})
+    by = dict(experiment="vade/mnist", method="vade", metric="fewer_errors_than_vae", reduce="best")
+    found = claims.answer(claim(kind="property", value=None, unit=None, says="x", answered_by=by), shelf)
+    assert found.verdict == "reproduced" and len(found.records) == 2
+    by["metric"] = "fewer_errors_than_dec"  # by less than the tolerance
+    assert claims.answer(claim(kind="property", value=None, unit=None, says="x", answered_by=by), shelf).verdict == "not reproduced"
+    del shelf.by_method["dec"]
+    found = claims.answer(claim(kind="property", value=None, unit=None, says="x", answered_by=by), shelf)
+    assert found.verdict == "not run" and METHODS["dec"].title in found.reason
 
 
 def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():

@@ -21,7 +21,7 @@ RANGES = {"percent": (0.0, 100.0), "index": (-1.0, 1.0), "probability": (0.0, 1.
 Unit = Literal["percent", "index", "probability", "seconds", "count", "number"]
 Verdict = Literal["reproduced", "exceeded", "not reproduced", "at reduced scale", "quoted", "context", "not run"]
 VERDICTS: tuple[str, ...] = ("reproduced", "exceeded", "not reproduced", "at reduced scale", "not run", "quoted", "context")
-OF_TWO = ("p-value", "ratio", "difference")  # reductions of two methods' runs to one number
+OF_TWO = ("p-value", "ratio", "increase", "difference")  # reductions of two methods' runs to one number
 TOLERANCE = {"percent": 2.0, "index": 0.02}  # percentage points, hundredths; the protocol page says why
 
 
@@ -47,8 +47,8 @@ class AnsweredBy(_Strict):
     """Which records answer a claim, and how they are reduced to one number.
 
     ``reduce``: ``best`` takes the run with the best objective, as VaDE did; ``mean`` the mean over seeds;
-    ``min`` and ``max`` their extremes; ``p-value`` is that of Welch's test against ``against``, ``ratio`` and
-    ``difference`` those of the two means. An order claim compares with ``against``, the other method, in
+    ``min`` and ``max`` their extremes; ``p-value`` is that of Welch's test against ``against``, ``ratio``,
+    ``increase`` (in per cent of the other) and ``difference`` those of the two means. An order claim compares with ``against``, the other method, in
     ``against_experiment`` and by ``against_metric`` where these are other ones. ``chosen_by`` names
     the metric by which the paper took its best run, where that is not the objective. Of a
     property, ``metric`` is the name: a check of one record of the method, or a comparison of the recorded runs
@@ -58,7 +58,7 @@ class AnsweredBy(_Strict):
     experiment: str
     method: str
     metric: str
-    reduce: Literal["best", "mean", "min", "max", "p-value", "ratio", "difference"] = "mean"
+    reduce: Literal["best", "mean", "min", "max", "p-value", "ratio", "increase", "difference"] = "mean"
     against: str | None = None
     against_experiment: str | None = None
     against_metric: str | None = None
@@ -73,7 +73,8 @@ class Claim(_Strict):
     elsewhere; ``context`` is shown and not judged (a data set's size, seconds on other hardware).
     ``cell`` names what is measured, method/data/metric, in the same words wherever a paper reports it, so that
     papers that disagree are found. ``doubt`` says why a printed figure looks wrong. ``computed`` names a check that
-    needs no records: it is computed whenever the ledger is.
+    needs no records: it is computed whenever the ledger is. ``reduced`` says in what the runs that answer it are smaller than
+    those of its source, where no parameter of ours shows it.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+(/[a-z0-9+.-]+)+$")
@@ -92,6 +93,7 @@ class Claim(_Strict):
     cell: str | None = Field(default=None, pattern=r"^[a-z0-9+.-]+/[a-z0-9+.-]+/[a-z0-9+.-]+$")
     doubt: str | None = None
     why: str | None = None
+    reduced: str | None = None
     not_run: str | None = None
 
     @model_validator(mode="after")
@@ -110,7 +112,7 @@ class Claim(_Strict):
         if self.kind in ("value", "order", "property") and not (by or self.computed or self.not_run):
             raise ValueError("needs answered_by, computed, or not_run with the reason")
         if by and not by.against and (self.kind == "order" or by.reduce in OF_TWO):
-            raise ValueError("an order claim, a p-value, a ratio and a difference need answered_by.against")
+            raise ValueError("an order claim, a p-value, a ratio, an increase and a difference need answered_by.against")
         if self.kind == "property" or self.computed:
             from .papers import CHECKS, COMPARISONS, PROPERTIES
             if by and by.metric not in PROPERTIES | COMPARISONS:
@@ -199,19 +201,20 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     records = store.find(experiment=by.experiment, method=by.method, profile="paper")
     if not records:
         return Answer(claim=claim, verdict="not run", reason="no record yet")
-    scale = shortfall([record.spec for record in records])
+    scale = _all_of(claim.reduced, shortfall([record.spec for record in records]))
     if claim.kind == "property":
         return _property(claim, store, records, scale)
     if by.against:
         others = store.find(experiment=by.against_experiment or by.experiment, method=by.against, profile="paper")
-        if by.reduce not in ("ratio", "difference"):
+        if claim.kind == "order" or by.reduce == "p-value":
             return _welch(claim, records, others, scale)
         if not others:
             return Answer(claim=claim, verdict="not run", reason=f"no record of {by.against} yet")
-        scale = "; ".join(filter(None, {scale, shortfall([record.spec for record in others])}))
+        scale = _all_of(scale, shortfall([record.spec for record in others]))
         ours, theirs = (statistics.fmean(in_unit(r, metric, claim.unit) for r in runs)
                         for runs, metric in ((records, by.metric), (others, by.against_metric or by.metric)))
-        measured, low, high = ours / theirs if by.reduce == "ratio" else ours - theirs, None, None
+        compared = {"ratio": ours / theirs, "increase": 100 * (ours / theirs - 1), "difference": ours - theirs}
+        measured, low, high = compared[by.reduce], None, None
         values, records = [measured], records + others
     else:
         values = [in_unit(record, by.metric, claim.unit) for record in records]
@@ -242,19 +245,36 @@ def _property(claim: Claim, store: RecordStore, records: list[Record], scale: st
     from .papers import COMPARISONS, EXPERIMENTS, PROPERTIES
     by = claim.answered_by
     if by.metric in COMPARISONS:
-        runs = {m: store.find(experiment=by.experiment, method=m, profile="paper") for m in EXPERIMENTS[by.experiment].methods}
-        used = [record for found in runs.values() for record in found]
-        found = dict(claim=claim, records=used, scale=shortfall([record.spec for record in used]))
+        runs = _Asked({m: store.find(experiment=by.experiment, method=m, profile="paper") for m in EXPERIMENTS[by.experiment].methods})
         try:
             holds, reason = COMPARISONS[by.metric](runs)
         except LookupError as error:  # a comparison says what it lacks
-            return Answer(verdict="not run", reason=str(error), **found)
+            holds, reason = None, str(error)
+        used = [record for method, own in runs.items() if method in runs.asked for record in own]
+        found = dict(claim=claim, records=used, scale=_all_of(claim.reduced, shortfall([record.spec for record in used])))
+        if holds is None:
+            return Answer(verdict="not run", reason=reason, **found)
     else:
         record = max(records, key=lambda r: r.objective)
         data = load(record.spec.dataset, n_samples=record.spec.n_samples)
         found = dict(claim=claim, records=[record], scale=scale)
         holds, reason = PROPERTIES[by.metric](record, store.arrays(record), data)
     return _judged(holds, reason, found)
+
+
+class _Asked(dict):
+    """Runs by method, which notes the methods that a comparison asks for: those are the ones that its answer rests on."""
+
+    def __init__(self, runs: Mapping[str, Sequence[Record]]):
+        super().__init__(runs)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, method: str) -> Sequence[Record]:
+        self.asked.add(method)
+        return super().__getitem__(method)
+
+    def get(self, method: str, default: Sequence[Record] = ()) -> Sequence[Record]:
+        return self[method] if method in self else default
 
 
 def _judged(holds: bool, reason: str, found: dict) -> Answer:
@@ -273,7 +293,7 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     by, unit = claim.answered_by, (claim.unit if claim.kind == "order" else None) or "percent"
     a = [in_unit(r, by.metric, unit) for r in records]
     b = [in_unit(r, by.against_metric or by.metric, unit) for r in others]
-    found = dict(claim=claim, records=records + others, scale="; ".join(filter(None, {scale, shortfall([r.spec for r in others])})))
+    found = dict(claim=claim, records=records + others, scale=_all_of(scale, shortfall([r.spec for r in others])))
     if len(a) < 2 or len(b) < 2:
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
     higher = claim.kind != "order" or claim.better == "higher"
@@ -320,6 +340,10 @@ def interval(values: list[float]) -> tuple[float | None, float | None]:
     half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     mean = statistics.fmean(values)
     return mean - half, mean + half
+
+
+def _all_of(*reasons: str | None) -> str:
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
 def shortfall(specs: list[Spec]) -> str:
