@@ -27,7 +27,7 @@
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick or paper: the scale of the live runs
 dataset = "mnist_train"  # mnist_train, mnist, fashion_mnist, cifar10_train or cifar10_jpeg_train
-n_clusters = 10  # K of the live runs
+n_clusters = None  # K of the live runs; None: the number of classes
 seed = 0
 epochs = None  # epochs of the live runs; None: as the profile has it
 n_samples = None  # rows of the live runs; None: as the profile has it

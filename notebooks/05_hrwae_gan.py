@@ -32,7 +32,7 @@
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick or paper: the scale of the live runs
 dataset = "fashion_mnist"  # fashion_mnist, mnist, cifar10, cifar10_jpeg or digits
-n_clusters = 10  # of the mixture; HDBSCAN finds a number of its own
+n_clusters = None  # of the mixture, None: the number of classes; HDBSCAN finds a number of its own
 seed = 0
 epochs = None  # epochs of the live runs before noise attention; None: as the profile has it
 n_samples = None  # rows of the live runs; None: as the profile has it

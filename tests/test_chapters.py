@@ -26,6 +26,9 @@ BAD = [
     ({"n_clusters": 7.0}, ["'n_clusters'", "7.0"]),
     ({"n_clusters": True}, ["'n_clusters'", "True"]),
     ({"dataset": "minst"}, ["'dataset'", "'minst'", "fashion_mnist"]),
+    ({"dataset": "cifar10"}, ["'dataset'", "'cifar10'", "fashion_mnist"]),  # a set, but not of this chapter
+    ({"n_samples": 70_001}, ["'n_samples'", "70001", "mnist has 70000 rows"]),
+    ({"n_samples": 100, "n_clusters": 101}, ["'n_clusters'", "101", "100 rows"]),
     ({"profile": "fast"}, ["'profile'", "'fast'", "quick"]),
     ({"seed": -1}, ["'seed'", "from 0"]),
     ({"epochs": 0}, ["'epochs'", "from 1", "None"]),

@@ -95,14 +95,14 @@ def chapter_sources(root: Path, chapter) -> list[Path]:
     """The files that a chapter's page depends on; this module only carries them."""
     library = sorted(set(LIBRARY.rglob("*.py")) - {Path(__file__).resolve()})
     claims = root / "book" / "claims" / f"{chapter.paper.replace('-', '_')}.yml"
-    return [root / "notebooks" / f"{chapter.notebook}.ipynb", *library, *([claims] if claims.exists() else []),
+    return [root / "constraints.txt", root / "notebooks" / f"{chapter.notebook}.ipynb", *library, *([claims] if claims.exists() else []),
             *sorted((root / "book").glob("*_bench.json")),
-            *sorted((root / "book" / "records").glob(f"{chapter.records or chapter.paper}/*"))]
+            *sorted(p for of in chapter.records or (chapter.paper,) for p in (root / "book" / "records").glob(f"{of}/*"))]
 
 
 def site_sources(root: Path) -> list[Path]:
     """The files that the rendered pages depend on, besides the executed chapters."""
-    return [root / "_config.yml", root / "_toc.yml", *sorted(p for p in (root / "book").rglob("*") if p.is_file()),
+    return [root / "constraints.txt", root / "_config.yml", root / "_toc.yml", *sorted(p for p in (root / "book").rglob("*") if p.is_file()),
             *sorted((root / "_static").glob("*")), *sorted(LIBRARY.rglob("*.py"))]
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..datasets import names
+from ..datasets import DATASETS, names
 from .figures import figure_arrays
 
 
@@ -118,10 +118,17 @@ class ChapterParameters(PageParameters):
     """
 
     dataset: Literal[tuple(names())] = Field("mnist", description="the data set of the live runs")
-    n_clusters: int = Field(10, ge=2, le=1000, description="K of the live runs")
+    n_clusters: int | None = Field(None, ge=2, le=1000, description="K of the live runs; None: the number of classes")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the live runs")
     epochs: int | None = Field(None, ge=1, le=100_000, description="epochs of the live runs")
     n_samples: int | None = Field(None, ge=100, description="rows of the live runs")
+
+    def misfits(self) -> dict[str, str]:
+        """Which parameters ask for more than the data set has, and what it has."""
+        n = DATASETS[self.dataset].n
+        rows = min(self.n_samples or n, n)
+        return {name: f"{self.dataset} has {n} rows" if name == "n_samples" else f"there are {rows} rows"
+                for name, most in (("n_samples", n), ("n_clusters", rows)) if (getattr(self, name) or 0) > most}
 
     def overrides(self) -> dict[str, Any]:
         """The methods' parameters that are set here."""
@@ -130,11 +137,11 @@ class ChapterParameters(PageParameters):
 
 @dataclass(frozen=True)
 class Chapter:
-    """A notebook, the parameters that it accepts, and the papers whose records it shows (a pattern; "": its own's)."""
+    """A notebook, the parameters that it accepts, and the papers whose records it shows (patterns; none: its own's)."""
 
     notebook: str
     parameters: type[PageParameters]
-    records: str = ""
+    records: tuple[str, ...] = ()
 
     @property
     def paper(self) -> str:

@@ -36,11 +36,14 @@ def check_parameters(chapter: str, given: Mapping[str, Any]) -> PageParameters:
         if name not in model.model_fields:
             raise ParameterError(str(unknown(f"parameter of chapter {chapter}", name, model.model_fields)))
     try:
-        return model(**given)
+        params = model(**given)
     except ValidationError as error:
         lines = [f"parameter {e['loc'][0]!r} can't be {e['input']!r}: {e['msg']}" for e in error.errors()]
         lines += [f"accepted: {describe(model, str(name))}" for name in dict.fromkeys(e["loc"][0] for e in error.errors())]
         raise ParameterError("\n".join(lines)) from None
+    if isinstance(params, ChapterParameters) and (misfits := params.misfits()):
+        raise ParameterError("\n".join(f"parameter {name!r} can't be {getattr(params, name)!r}: {why}" for name, why in misfits.items()))
+    return params
 
 
 def describe(model: type[PageParameters], name: str) -> str:

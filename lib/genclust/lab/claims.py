@@ -200,7 +200,7 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     by = claim.answered_by
     records = store.find(experiment=by.experiment, method=by.method, profile="paper")
     if not records:
-        return Answer(claim=claim, verdict="not run", reason="no record yet")
+        return Answer(claim=claim, verdict="not run", reason=claim.not_run or "no record yet")
     scale = _all_of(claim.reduced, shortfall([record.spec for record in records]))
     if claim.kind == "property":
         return _property(claim, store, records, scale)

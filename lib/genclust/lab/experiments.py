@@ -32,13 +32,16 @@ def make_specs(experiment: str, *, profile: str = "quick", methods: Iterable[str
     """The specs of an experiment, methods first and seeds within them.
 
     ``overrides`` replace parameters (``n_clusters=14``, ``epochs=5``) of every method that has them.
-    ValueError for an unknown experiment, profile or method, or an override that no method has.
+    ValueError for an unknown experiment, profile or method, an override that no method has, or more rows than there are.
     """
     if experiment not in EXPERIMENTS:
         raise unknown("experiment", experiment, EXPERIMENTS)
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
     e = EXPERIMENTS[experiment]
+    n = DATASETS[e.dataset].n
+    if n_samples is not None and not 1 <= n_samples <= n:
+        raise ValueError(f"n_samples is {n_samples}, but {e.dataset} has {n} rows")
     chosen = list(methods) if methods else list(e.methods)
     for method in chosen:
         if method not in e.methods:

@@ -262,7 +262,6 @@ class Parameters(ChapterParameters):
     paper = "wamic"
 
     dataset: Literal["three_moons", *_SETS] = Field("three_moons", description="the data set of the live runs")
-    n_clusters: int | None = Field(None, ge=2, le=1000, description="K of the live runs; None: the number of classes")
     epochs: int | None = Field(None, ge=1, le=100_000, description="epochs of steps 1 and 4 of the live runs")
     iterations: int | None = Field(None, ge=0, le=10_000_000, description="iterations of step 3 of the live runs")
 
@@ -272,4 +271,4 @@ class Parameters(ChapterParameters):
         return given | ({"pretrain_epochs": epochs, "encoder_epochs": epochs} if epochs else {})
 
 
-CHAPTER = Chapter("02_wamic", Parameters)
+CHAPTER = Chapter("02_wamic", Parameters, records=("wamic", "vade"))
