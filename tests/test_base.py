@@ -372,6 +372,22 @@ def stop_at(*where):
     return callback
 
 
+def test_a_fit_goes_on_with_as_many_threads_as_it_began_with(save_always, tmp_path):
+    def fit(threads, **options):
+        torch.set_num_threads(threads)
+        try:
+            return vade().fit(X, **options)
+        finally:
+            assert torch.get_num_threads() == threads
+
+    whole = fit(2)
+    with pytest.raises(Stop):
+        fit(2, checkpoint=tmp_path / "fit.safetensors", callback=stop_at("vade", 2))
+    resumed = fit(1, checkpoint=tmp_path / "fit.safetensors")
+    assert whole.threads_ == resumed.threads_ == 2
+    assert_same_fit(resumed, whole)
+
+
 @pytest.fixture
 def interrupted(tmp_path, save_always):
     """The checkpoint of a fit that stopped in its third epoch of "vade"."""

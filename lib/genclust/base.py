@@ -168,6 +168,8 @@ class Trainer:
         self.kept: dict[str, Tensor] = {}  # what a later phase needs beside the module; part of a checkpoint
         self._saved_at = time.monotonic()
         self._resume = self._read() if checkpoint is not None and checkpoint.exists() else None
+        if self._resume is not None:  # sums in another order would end elsewhere; `fit` puts the number back
+            torch.set_num_threads(self._resume.get("threads", torch.get_num_threads()))
 
     # -- phases ------------------------------------------------------------------------------
 
@@ -383,8 +385,8 @@ class Trainer:
             for i, values in state["state"].items():
                 tensors |= {f"optimizer.{first + i}.{key}": value for key, value in values.items()}
             first += sum(len(group["params"]) for group in state["param_groups"])
-        return {"fingerprint": self.fingerprint, "phase": phase, "epoch": epoch, "finished": finished,
-                "history": list(self.history), "tensors": tensors}
+        return {"fingerprint": self.fingerprint, "threads": torch.get_num_threads(), "phase": phase, "epoch": epoch,
+                "finished": finished, "history": list(self.history), "tensors": tensors}
 
     def _copy(self, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer]) -> dict:
         """The state as it is now, which later steps don't change."""
@@ -488,7 +490,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         ----------
         callback : called as ``callback(estimator, phase, epoch, logs)`` after every epoch; what it
             adds to ``logs`` ends up in ``history_``.
-        checkpoint : file (safetensors) that the fit saves to about twice a minute and resumes from.
+        checkpoint : file (safetensors) that the fit saves to about twice a minute and resumes from, on as many threads as
+            it began with.
             With ``n_restarts`` > 1 each restart has a file of its own beside it.
         cache : folder in which pretrained layers are kept and found: estimators with the same layers,
             pretraining, seed and data train them once. The result is the same without it.
@@ -514,13 +517,16 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         first_seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         checkpoint = None if checkpoint is None else Path(checkpoint)
 
-        best = None
+        best, threads = None, torch.get_num_threads()
         for restart in range(self.n_restarts):
             seed = nth_seed(first_seed, restart)
             file = checkpoint
             if checkpoint is not None and restart:
                 file = checkpoint.with_name(f"{checkpoint.stem}.{restart}{checkpoint.suffix}")
-            self._fit_once(data, seed, dtype, callback, file, cache and Path(cache), max_steps)
+            try:
+                self._fit_once(data, seed, dtype, callback, file, cache and Path(cache), max_steps)
+            finally:
+                torch.set_num_threads(threads)
             if best is None or self.objective_ > best["objective_"]:
                 best = {k: v for k, v in vars(self).items() if k.endswith("_") or k == "module_"}
         vars(self).update(best)
@@ -535,6 +541,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                           max_steps=max_steps,
                           shared=cache and cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors")
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
+        self.threads_ = torch.get_num_threads()
         diverged = None
         try:
             if not trainer.finished:
@@ -555,7 +562,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         unused = ("verbose", "random_state", "n_restarts", "device")
         kept = {key: getattr(self, key) for key in (names or sorted(set(self.get_params()) - set(unused)))}
         who = "" if names else type(self).__name__
-        text = json.dumps([who, kept, self.precision_, X.device.type, torch.get_num_threads(), seed, list(X.shape)],
+        threads = torch.get_num_threads() if names else "as it began"  # layers that others share are those of so many threads
+        text = json.dumps([who, kept, self.precision_, X.device.type, threads, seed, list(X.shape)],
                           default=plain, sort_keys=True)
         return hashlib.sha256(text.encode() + X.cpu().numpy().tobytes()).hexdigest()
 
