@@ -6,7 +6,6 @@ Timings of a shared machine are noisy: read the ratios, and run it on a quiet on
 import contextlib
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 
 from genclust import VaDE, WAMiC, WAMiCSelection
 from genclust.adversarial import clip_weights, relativistic
@@ -26,7 +26,7 @@ from genclust.lab.schedule import run_all
 from genclust.lab.specs import Spec
 from genclust.networks import MLP, ReplicaMLP
 
-THREADS = min(2, len(os.sched_getaffinity(0)))
+THREADS = min(2, cpu_count())
 SIZES = [784, 500, 500, 2000, 10]
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from scipy import stats
 from typer.testing import CliRunner
 
+import genclust
 from genclust.datasets import DATASETS, DataUnavailable, load
 from genclust.lab import book, grid, replay
 from genclust.lab.chapters import ParameterError, check_parameters, live_specs
@@ -77,8 +78,16 @@ def test_the_intervals_hold_the_mean():
 def test_what_the_choice_is_worth_is_said_from_the_choices():
     good, bad = selection([1, 2, 3], [0.5, 0.6, 0.9]), selection([3, 2, 1], [0.5, 0.6, 0.9])
     assert "it is worth having" in grid.selection_advice([good] * 3)[0] and "it does harm" in grid.selection_advice([bad] * 3)[0]
-    assert "not told apart" in grid.selection_advice([good, bad])[0] and grid.selection_advice([]) == []
+    assert "not told apart" in grid.selection_advice([good, bad] * 2)[0] and grid.selection_advice([]) == []
     assert "1.00 (1.00 to 1.00)" in grid.selection_advice([good] * 3)[1]
+
+
+def test_of_one_or_two_settings_nothing_is_concluded():
+    good, flat = selection([1, 2, 3], [0.5, 0.6, 0.9]), selection([1, 1, 1], [0.5, 0.6, 0.9])
+    for n, words in ((1, "1 setting is too few"), (2, "2 settings are too few")):
+        line, = grid.selection_advice([good] * n)
+        assert line.startswith(words) and "interval" not in line and "worth having" not in line
+    assert len(grid.selection_advice([good] * 3)) == 2 and len(grid.selection_advice([good, good, flat])) == 1, "two correlations are too few too"
 
 
 # -- ranks ---------------------------------------------------------------------------------------------
@@ -224,7 +233,8 @@ def test_a_missing_cell_says_why(made, monkeypatch):
     monkeypatch.setattr(grid, "is_cached", lambda name: name not in ("hhar", "cifar10_jpeg"))
     found = {(c.method, c.dataset): c for c in grid.cells(store)}
     assert len(found) == len(grid.methods()) * len(all_methods.SETS)
-    assert found["hrwae-l1", "reuters21578"].missing == "images only" and found["ganmm", "mnist"].missing.startswith("tables only")
+    assert found["hrwae-l1", "reuters21578"].missing == "images only" and "images take hours" in found["ganmm", "mnist"].missing
+    assert all("tables of up to 64 features" in found["ganmm", d].missing for d in ("hhar", "reuters21578", "rcv1_10k"))
     assert found["vade", "mnist"].missing == "not run yet" and "data not here (genclust data fetch hhar)" in found["vade", "hhar"].missing
     assert "data not here (genclust data add cifar10_jpeg)" in found["vade", "cifar10_jpeg"].missing
     cell = found["vade", "digits"]
@@ -233,7 +243,7 @@ def test_a_missing_cell_says_why(made, monkeypatch):
     assert scores.shape == (len(grid.methods()), len(all_methods.SETS))
     assert scores[grid.methods().index("vade"), all_methods.SETS.index("digits")] == cell.mean("accuracy")
     assert np.isfinite(scores).sum() == 5
-    with pytest.raises(LookupError, match="0 of 10 sets"):
+    with pytest.raises(LookupError, match="0 of 10 sets have 3 or more runs of every method"):
         grid.advice(list(found.values()))
 
 
@@ -257,8 +267,16 @@ def test_what_is_shown_is_escaped():
     assert "<b>" not in html and "&lt;b&gt;" in html and 'data-key="&quot;"' in html and 'data-key="nan"' in html
 
 
-def scored(method, dataset, accuracy, seconds=1.0):
-    return grid.Cell(method, dataset, {"accuracy": [accuracy], "wall_seconds": [seconds], "nmi": [0.5], "ari": [0.5], "peak_memory_mb": [1.0]})
+def test_memory_is_sorted_by_the_number_that_is_shown():
+    rows = grid.table_rows([grid.Cell("vade", "digits", {"accuracy": [0.5, 0.7, 0.6], "wall_seconds": [1.0, 2.0, 6.0], "nmi": [0.5] * 3,
+                                                         "ari": [0.5] * 3, "peak_memory_mb": [100.0, 900.4, 200.0]})])
+    assert rows[0]["peak memory (MB)"] == ("900", 900.4)
+    assert rows[0]["seconds"] == ("3.0 ± 2.6", 3.0) and rows[0]["runs"] == ("3", 3.0)
+
+
+def scored(method, dataset, accuracy, seconds=1.0, runs=grid.SEEDS):
+    return grid.Cell(method, dataset, {key: [value] * runs for key, value in (
+        ("accuracy", accuracy), ("wall_seconds", seconds), ("nmi", 0.5), ("ari", 0.5), ("peak_memory_mb", 1.0))})
 
 
 def test_the_advice_follows_from_the_cells():
@@ -271,8 +289,20 @@ def test_the_advice_follows_from_the_cells():
     assert "**DEC is the quickest**: 0.5 s a fit on average, where VaDE takes 3.0 s" in lines
     assert "On images (digits, mnist, fashion_mnist and cifar10_jpeg) **VaDE** has the highest mean accuracy, 90.0 %, and DEC the next, 89.0 %" in lines
     assert "better on 10 of 10 sets; WAMiC is worse on 10." in lines
-    partial = [grid.Cell("dec", "mnist", {}, "not run yet") if (c.method, c.dataset) == ("dec", "mnist") else c for c in found]
-    assert set(all_methods.SETS) - set(grid.ranked(partial).sets) == {"mnist"}, "a set counts where all have runs"
+    for few in (grid.Cell("dec", "mnist", {}, "not run yet"), scored("dec", "mnist", 0.9, runs=2)):
+        partial = [few if (c.method, c.dataset) == ("dec", "mnist") else c for c in found]
+        assert set(all_methods.SETS) - set(grid.ranked(partial).sets) == {"mnist"}, "a set counts where all have three runs"
+    lucky = [scored("hrwae-l1", c.dataset, 0.99, runs=1) if c.method == "hrwae-l1" and not c.missing else c for c in found]
+    assert "cifar10_jpeg) **VaDE** has the highest" in "\n".join(grid.advice(lucky)), "nor does one run make a method the best on images"
+    short = [scored(c.method, c.dataset, 0.5, runs=2) if c.method == "kmeans" and c.dataset != "digits" else c for c in found]
+    with pytest.raises(LookupError, match="1 of 10 sets have 3 or more runs of every method"):
+        grid.ranked(short)
+
+
+def test_the_gallery_has_a_line_for_every_method():
+    page = (ROOT / "notebooks" / "07_gallery.py").read_text()
+    parts = {"Autoencoder", "VAE", "UMAPEmbedding", "TrainableMixture", "FullMixture", "transport", "__version__"}
+    assert not [name for name in genclust.__all__ if name not in parts and f"{name}(" not in page]
 
 
 def test_both_pages_are_where_a_reader_looks_for_them():

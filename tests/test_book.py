@@ -69,6 +69,7 @@ def test_a_second_build_does_nothing(built, monkeypatch):
     (lambda html: (html / "book" / "data.html").unlink(), "page book/data is not in the HTML"),
     (lambda html: next((html / "_images").glob("*.png")).unlink(), "<img> points to"),
     (lambda html: (html / "book" / "intro.html").open("a").write('<a href="nowhere.html">x</a>'), "nowhere.html"),
+    (lambda html: (html / "book" / "intro.html").open("a").write('<a href="data.html#nowhere">x</a>'), "data.html#nowhere"),
     (lambda html: (html / "book" / "intro.html").open("a").write('<script src="https://cdn.example/x.js"></script>'), "needs the network"),
 ])
 def test_a_book_that_is_not_whole_is_refused(built, tmp_path, harm, words):

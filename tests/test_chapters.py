@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genclust.datasets import DataUnavailable, load
-from genclust.lab.chapters import ParameterError, check_parameters, notebook_parameters
+from genclust.lab.chapters import ParameterError, check_parameters, execute_chapter, notebook_parameters
 from genclust.lab.papers import CHAPTERS
 from genclust.lab.cli import app
 from genclust.lab.records import RecordStore
@@ -67,6 +68,19 @@ def test_the_command_line_refuses_before_any_work(given, words, tmp_path, monkey
     (name, value), = given.items()
     result = CliRunner().invoke(app, ["chapter", "vade", "-p", f"{name}={value}", "-o", str(tmp_path / "out.ipynb")])
     assert result.exit_code == 1 and words[0].strip("'") in str(result.exception) and not list(tmp_path.iterdir())
+
+
+def test_a_cell_that_fails_is_named_with_its_error(tmp_path, monkeypatch):
+    from papermill import PapermillExecutionError
+
+    def fails(source, done, **options):
+        shutil.copyfile(source, done)
+        raise PapermillExecutionError(7, 4, "1 / 0", "ZeroDivisionError", "division by zero", [])
+
+    monkeypatch.setattr("papermill.execute_notebook", fails)
+    with pytest.raises(RuntimeError, match=r"01_vade.ipynb, cell 7: ZeroDivisionError: division by zero\n.*out.failed.ipynb"):
+        execute_chapter("vade", {}, tmp_path / "out.ipynb")
+    assert (tmp_path / "out.failed.ipynb").exists() and not (tmp_path / "out.ipynb").exists()
 
 
 @pytest.mark.parametrize("words", [["-p", "n_cluster", "7"], ["-p", "n_clusters", "seven"], ["-p", "dataset", "minst"]])

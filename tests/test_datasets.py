@@ -888,6 +888,14 @@ def test_cli_fetch_add_and_verify(inject, serve, tmp_path, monkeypatch):
     assert result.exit_code == 0 and run("verify").exit_code == 0
 
 
+def test_cli_add_of_some_files_says_what_is_lacking(tiny, tmp_path):
+    one = next(iter(write(tmp_path / "mine", {name: CONTENTS[name] for name in list(CONTENTS)[:1]}).iterdir()))
+    result = run("add", "tiny", str(one))
+    assert result.exit_code == 0 and "still lacking:" in result.stdout
+    assert all(name in result.stdout.partition("still lacking:")[2] for name in list(CONTENTS)[1:])
+    assert "still lacking" not in run("add", "tiny", str(write(tmp_path / "all", CONTENTS))).stdout
+
+
 def test_cli_fetch_all_goes_on_after_a_failure(inject, closed_port, monkeypatch):
     for name in set(DATASETS) - {"artificial_characters", "digits"}:
         monkeypatch.delitem(DATASETS, name)

@@ -490,6 +490,13 @@ def test_show_prints_a_record_and_the_command_that_recomputes_it(made):
     assert "genclust run vade/digits --profile smoke --method vade --seeds 0" in result.stdout
     assert recompute(smoke(n_clusters=7)).endswith("-p n_clusters=7")
     assert recompute(smoke(n_samples=300)).endswith("--n-samples 300")
+    with pytest.raises(ValueError, match="no record's id begins with 'zzz'; `genclust status` lists all 2"):
+        CliRunner().invoke(app, ["show", "zzz", "--records", str(store.root)], catch_exceptions=False)
+
+
+def test_more_rows_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="n_samples is 1798, but digits has 1797 rows"):
+        make_specs("vade/digits", n_samples=1798)
 
 
 def test_one_command_recomputes_what_differs_in_seeds_or_methods_alone():

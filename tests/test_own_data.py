@@ -1,6 +1,7 @@
 """The user's own data: arrays and folders of images, under a name of the user's choice."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from genclust import datasets
 from genclust.datasets import DataCorrupted, add, load, names, verify
+from genclust.lab.chapters import execute_chapter
 from genclust.lab.data_cli import app
 
 RNG = np.random.default_rng(0)
@@ -179,3 +181,15 @@ def test_the_command_line(npz):
     assert "mine" not in names()  # which are the sets that everyone has
     result = run("add", "mine", str(npz(Y=X)))
     assert result.exit_code == 1 and result.stderr.startswith("error: ") and "no array X" in result.stderr
+
+
+def test_the_gallery_runs_on_images_of_ones_own(npz, tmp_path):
+    """Of an odd side and without labels: what can't take them has the photographs, and says why."""
+    add("mine", npz(X=RNG.integers(0, 256, (40, 9, 12, 3)).astype(np.uint8)))
+    done = execute_chapter("gallery", {"profile": "smoke", "dataset": "mine"}, tmp_path / "done.ipynb", progress=False)
+    outputs = [output for cell in json.loads(done.read_text())["cells"] for output in cell.get("outputs", [])]
+    said = [line for output in outputs for line in ["".join(output.get("data", {}).get("text/markdown", ""))] if line]
+    assert any("images are those of **mine**" in line for line in said) and any("mine has no labels" in line for line in said)
+    instead = [line for line in said if "fitted to the photographs" in line]
+    assert len(instead) == 1 and instead[0].startswith("OT, convolutions") and "image_shape=(9, 12, 3)" in instead[0]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 6

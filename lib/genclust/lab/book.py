@@ -30,7 +30,7 @@ from .provenance import LIBRARY
 def build(root: Path, profile: str = "quick") -> Path:
     """The rendered book's first page. Chapters, and the HTML, are made again only where their sources changed.
 
-    RuntimeError where a page is missing or has a broken link; the error of the cell where a chapter fails.
+    RuntimeError where a page is missing or has a broken link; the same where a cell of a chapter fails.
     """
     todo = {}
     for name, chapter in CHAPTERS.items():
@@ -163,31 +163,38 @@ def pages_of(toc: Path) -> list[str]:
 
 
 def check(site: Path, html: Path) -> None:
-    """RuntimeError that lists every missing page, broken local link or image, and script or image from the network."""
+    """RuntimeError that lists every missing page, broken local link, anchor or image, and what comes from the network."""
     wrong = [f"page {page} is not in the HTML" for page in pages_of(site / "_toc.yml") if not (html / f"{page}.html").exists()]
-    for page in sorted(p for p in html.rglob("*.html") if "_static" not in p.parts):
-        links = _Links()
+    pages = {page.resolve(): _Links() for page in sorted(html.rglob("*.html")) if "_static" not in page.relative_to(html).parts}
+    for page, links in pages.items():
         links.feed(page.read_text())
+    for page, links in pages.items():
+        name = page.relative_to(html.resolve())
         for tag, url in links.found:
             parts = urlsplit(url)
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
             if parts.scheme in ("http", "https") or url.startswith("//"):
                 if tag != "a":
-                    wrong.append(f"{page.relative_to(html)}: <{tag}> needs the network: {url}")
-            elif not parts.scheme and parts.path and not (page.parent / unquote(parts.path)).exists():
-                wrong.append(f"{page.relative_to(html)}: <{tag}> points to {url}, which is not there")
+                    wrong.append(f"{name}: <{tag}> needs the network: {url}")
+            elif not parts.scheme and not target.exists():
+                wrong.append(f"{name}: <{tag}> points to {url}, which is not there")
+            elif not parts.scheme and parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                wrong.append(f"{name}: <{tag}> points to {url}, and that page has no such anchor")
     if wrong:
         raise RuntimeError("the rendered book is not whole:\n" + "\n".join(f"  {line}" for line in wrong))
 
 
 class _Links(HTMLParser):
-    """Collects what a page points to."""
+    """Collects what a page points to, and where in it others can point to."""
 
     def __init__(self):
         super().__init__()
         self.found: list[tuple[str, str]] = []
+        self.anchors: set[str] = set()
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
+        self.anchors.update(filter(None, (given.get("id"), given.get("name"))))
         url = given.get("src") or (given.get("href") if tag in ("a", "link") else None)
         if tag == "link" and given.get("rel") in ("canonical", "search"):
             return

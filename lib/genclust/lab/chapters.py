@@ -91,7 +91,7 @@ def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None 
     """Executes a fresh copy of a chapter's notebook; returns the executed one.
 
     ``progress`` may hold options of the progress bar; then those of the runs in the notebook are not shown below it.
-    The parameters are checked first. ParameterError, or papermill's own error where a cell fails.
+    The parameters are checked first. ParameterError, or RuntimeError where a cell fails, with its error and the executed part.
     """
     check_parameters(chapter, given)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
@@ -107,6 +107,9 @@ def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None 
             papermill.execute_notebook(source, done, parameters=dict(given), kernel_name="python3", cwd=root,
                                        progress_bar=progress, request_save_on_cell_execute=False,
                                        stderr_file=sys.stderr if progress is True and sys.stderr.isatty() else None)
+        except papermill.PapermillExecutionError as error:
+            raise RuntimeError(f"{source.name}, cell {error.cell_index}: {error.ename}: {error.evalue}\n"
+                               f"executed as far as there: {output.with_suffix('.failed.ipynb')}") from error
         finally:  # a failed notebook is worth keeping too, under a name that nothing mistakes for a result
             if done.exists():
                 shutil.copyfile(done, output.with_suffix(".failed.ipynb"))

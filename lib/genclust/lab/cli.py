@@ -113,13 +113,13 @@ def status(records: Records = None) -> None:
 @app.command()
 def show(id: Annotated[str, typer.Argument(help="The id of a record, or its beginning.")], records: Records = None) -> None:
     """Print one record, without its history, and the command that runs it again."""
-    from .experiments import recompute, unknown
+    from .experiments import recompute
     from .specs import Spec
     store = record_store(records)
     found = {head["id"]: Spec.model_validate(head["spec"]) for head in store.heads()}
     near = [spec for key, spec in found.items() if key.startswith(id)]
     if not near:
-        raise unknown("record", id, found)
+        raise ValueError(f"no record's id begins with {id!r}; `genclust status` lists all {len(found)}")
     for spec in near:
         record = store.read(store.path(spec))
         typer.echo(json.dumps(record.model_dump(exclude={"history", "digest", "history_digest"}), indent=2))

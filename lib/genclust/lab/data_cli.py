@@ -89,6 +89,9 @@ def add(
     """Copy files that you have into the cache, once they are verified; or data of your own."""
     with _progress_and_errors():
         typer.echo(f"{name}: {datasets.add(name, path)}")
+        (status,) = datasets.verify([name]) if name in datasets.names() else [None]
+    if status and status.state == "incomplete":
+        typer.echo("\n".join(["still lacking:", *(f"  {problem}" for problem in status.problems)]))
 
 
 @app.command()
