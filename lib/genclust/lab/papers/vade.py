@@ -107,7 +107,7 @@ METHODS["vade-held"] = replace(METHODS["vade"], title="VaDE, UMAP start held")
 # --- Experiments --------------------------------------------------------------------------------
 
 # Section 4.2 of VaDE; what the paper leaves out (pretraining, initialisation) is discussed in its chapter. DEC's autoencoder
-# has squared errors, as DEC's paper has it: from cross-entropy, as the others have it on MNIST, it starts several points lower.
+# has squared errors, as DEC's paper has it: from cross-entropy, as the others have it on MNIST, its codes are a worse start.
 _PRETRAINING = dict(layer_epochs=8, pretrain_epochs=20)
 _METHODS: dict[str, dict[str, Any]] = {
     "gmm": dict(n_init=3, covariance_type="diag", reg_covar=1e-3),
