@@ -408,7 +408,7 @@ tables.verdicts(claims, book)
 #   indifferent to the scale of the codes; Xie et al. set it by rows with a mean square of about 1, here pixels are in [0, 1].
 # - **CGAN.** Everything but "the same network architecture". Here both players have VaDE's widths, Adam has a first
 #   moment of 0.5, and the discriminator a gradient penalty {cite}`gulrajani2017`, which is younger than the paper: without
-#   it the discriminator won in our trials (with dropout on MNIST, without it on digits), and the generator learnt nothing.
+#   it the discriminator won in trials that are not recorded, and the generator learnt nothing.
 # - **VAE+GMM.** Covariances and starts of the mixture; here those of AE+GMM.
 #
 # ## Provenance

@@ -77,9 +77,11 @@ book = RecordStore(project_root() / "book" / "records")
 #   pretraining, as in the paper's table, and OT without, since it is said to need none; of HRWAE-GAN one group, UMAP and a
 #   mixture, so that K is given to it too and no row is left out.
 # - **Nothing is shared.** Elsewhere methods share pretrained layers; here each run trains its own, and keeps nothing but
-#   scores and labels, so that its seconds are the method's. They are of a machine that others used as well, and the first run
-#   with UMAP in a process waits for UMAP's compiler. Memory is that of the process, in which other runs may have come before:
-#   a bound from above.
+#   scores and labels, so that its seconds are the method's. They are of a machine that others used as well. UMAP's compiled
+#   code is kept on disk, so that only the first process on a machine waits for most of it; from 4096 rows on a part, the search
+#   for neighbours, is compiled in every process, in the first run that needs it. The oldest records are from before that: there
+#   all of it was compiled in every process. Memory is that of the process, in which other runs may have come before: a bound
+#   from above, and the table has the highest.
 
 # %% tags=["hide-input"]
 HEADINGS = {"rows": "rows at most", "layer": "each layer", "joint": "all layers", "steps": "after that", "wamic": "WAMiC", "ganmm": "GANMM",
@@ -138,7 +140,7 @@ HTML(sortable(rows, rows[0]))
 
 # %% tags=["hide-input"]
 cost = {d: [sum(c.values.get("wall_seconds", [])) for c in found if c.dataset == d] for d in all_methods.SETS}
-plots.table([{"set": DATASETS[d].title, "command": f"genclust run all/{d} --profile paper --seeds 0:3",
+plots.table([{"set": DATASETS[d].title, "command": f"genclust run all/{d} --profile paper --seeds 0:{grid.SEEDS}",
               "cells with runs": f"{sum(not c.missing for c in found if c.dataset == d)} of {sum(not all_methods.unfit(c.method, d) for c in found if c.dataset == d)}",
               "minutes, all recorded runs": f"{sum(cost[d]) / 60:.1f}" if sum(cost[d]) else ""} for d in all_methods.SETS])
 
@@ -149,8 +151,14 @@ plots.table([{"set": DATASETS[d].title, "command": f"genclust run all/{d} --prof
 # methods do.
 
 # %% tags=["hide-input"]
-NOTES = {"images only": "images\nonly", "not run yet": "not run\nyet"}
-notes = [[NOTES.get(c.missing, "tables\nonly" if "tables" in c.missing else "no data\nhere") for c in found if c.method == m] for m in grid.methods()]
+def note(cell):
+    """Why there is no run, in a word or two."""
+    if all_methods.unfit(cell.method, cell.dataset):
+        return "images\nonly" if cell.missing == "images only" else "too\nwide"
+    return "not run\nyet" if cell.missing == "not run yet" else "no data\nhere"
+
+
+notes = [[note(c) for c in found if c.method == m] for m in grid.methods()]
 titles = [METHODS[m].title for m in grid.methods()]
 names = [d.removesuffix("_instances").replace("_", " ") for d in all_methods.SETS]
 plots.heat_map(100 * grid.matrix(found), titles, names, "worst to best on the set", notes);
@@ -158,8 +166,8 @@ plots.heat_map(100 * grid.matrix(found), titles, names, "worst to best on the se
 # %% [markdown]
 # ## The order, and how sure it is
 #
-# On every set where all methods that can run anywhere have runs, these are ranked by their mean accuracy; the table has the
-# mean of the ranks {cite}`demsar2006`. Its interval, and how often a method comes first, are from resampling the sets: sets are
+# On every set where each method that can run anywhere has runs from three seeds or more, these methods are ranked by their mean
+# accuracy; the table has the mean of the ranks {cite}`demsar2006`. Its interval, and how often a method comes first, are from resampling the sets: sets are
 # what we want to speak beyond. Friedman's test asks whether the methods differ at all, and Nemenyi's, by its critical
 # difference, which of them do: what lies in the grey band is not told apart from the best. It knows nothing of seeds, and with
 # so few sets it tells little apart.
@@ -243,5 +251,8 @@ if by_method:
 # What the objective is differs. k-means's inertia and a mixture's likelihood in the features are of the same data in every
 # run, so that runs can be compared by them. The likelihood of a mixture on *codes* (AE+GMM, VAE+GMM, N2D) is not: each run has
 # codes of its own, and shrinking them raises it. The bound of VaDE, the transport loss of OT and the distance of WAMiC are
-# between the two: networks can trade what the clusters are worth for what the reconstruction is worth. HRWAE-GAN's is the
-# reconstruction alone, and knows nothing of clusters.
+# between the two: networks can trade what the clusters are worth for what the reconstruction is worth. DEC's, minus KL(P || Q),
+# looks at the assignments alone; it is at its best, 0, where every row belongs to one cluster for certain, but also where Q is
+# uniform and tells no row from another, so that a small divergence need not mean a good partition. GANMM's, the mutual
+# information of row and cluster, looks at them alone too: 0 for a uniform Q, but highest for any certain partition into clusters of
+# equal sizes. HRWAE-GAN's is the reconstruction alone, and knows nothing of clusters.

@@ -46,6 +46,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from IPython.display import Markdown, display
 from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_sample_images, load_wine
@@ -60,6 +61,7 @@ from genclust.metrics import correct_rows, scores
 plots.style()
 warnings.filterwarnings("ignore", message=".*(n_jobs value|did not converge).*")
 folder = Path(tempfile.mkdtemp())
+SHOWN = 10  # clusters at most, in a figure
 
 # %% [markdown]
 # ## A table goes in
@@ -146,8 +148,9 @@ for name, model in gallery.items():
 plots.table(rows)
 
 # %% [markdown]
-# Seconds are of this page's machine, and the first method with UMAP waits for its compiler. One run of each on so few rows says
-# nothing about which method is better: [](06_all_methods.ipynb) is about that.
+# Seconds are of this page's machine. Where UMAP has not run on a machine before, the first method with it waits for its compiler;
+# from 4096 rows on it does so in every process for a part, the search for neighbours. One run of each on so few rows says nothing
+# about which method is better: [](06_all_methods.ipynb) is about that.
 #
 # ## What one gets
 #
@@ -179,6 +182,36 @@ plots.plt.show()
 model.history_[-1], model.objective_
 
 # %% [markdown]
+# ## How many clusters?
+#
+# All methods so far are given K. `WAMiCSelection` chooses it: for each candidate it trains a few models side by side, and takes the
+# number whose draws are the nearest to rows that no model saw, by the median Wasserstein distance.
+
+# %%
+from genclust import WAMiCSelection
+
+course = dict(pretrain_epochs=E, warmup=E // 3, iterations=E // 3, encoder_epochs=E // 2, estimate_iterations=E)
+counted = WAMiCSelection(range(max(2, K - 1), K + 2), n_replicas=3, **course, **small, **seed_of).fit(X)
+counted.n_clusters_, dict(zip(counted.candidates, np.median(counted.wasserstein_, axis=1).round(3).tolist()))
+
+# %% [markdown]
+# ## One that is told the labels
+#
+# `ConditionalGAN` clusters nothing. It is **supervised**: `fit(X, y)` needs the class of every row, and what it learns is to draw
+# rows of a class, with columns between 0 and 1. It is here since VaDE's paper compares its own draws with such ones.
+
+# %%
+from genclust import ConditionalGAN
+from sklearn.preprocessing import MinMaxScaler
+
+if data.y is not None:
+    told = ConditionalGAN(hidden=(64, 64), iterations=5 * E, **seed_of).fit(MinMaxScaler(clip=True).fit_transform(X), data.y[~held])
+    rows, classes = told.sample(3, label=told.classes_[0], random_state=1)
+    display(rows.round(2), classes)
+else:
+    display(Markdown(f"{data.name} has no labels, so there is nothing that it could be told."))
+
+# %% [markdown]
 # ## A folder of images goes in
 #
 # One subfolder a class, or none if there are no classes. Here: pieces of 16 by 16 pixels of the two photographs.
@@ -186,8 +219,8 @@ model.history_[-1], model.objective_
 # %%
 rng = np.random.default_rng(params.seed)
 n_crops = {"smoke": 40, "quick": 150, "paper": 1000}[params.profile]
-photographs = load_sample_images()
-for name, photograph in zip(photographs.filenames, photographs.images):
+whole = load_sample_images()
+for name, photograph in zip(whole.filenames, whole.images):
     (folder / "photographs" / Path(name).stem).mkdir(parents=True)
     for i in range(n_crops):
         top, left = (rng.integers(size - 16) for size in photograph.shape[:2])
@@ -198,38 +231,65 @@ add("photographs", folder / "photographs", cache=folder / "cache")
 images = load("photographs", cache=folder / "cache")
 images, images.X.shape
 
+# %% tags=["remove-input"]
+photographs, n_groups = images, 2
+if params.dataset is not None and data.image_shape is not None:
+    images, n_groups = data, K
+    display(Markdown(f"From here on the images are those of **{data.name}**."))
+elif params.dataset is not None:
+    display(Markdown(f"**{data.name}** is a table, whose rows have no height and width: what follows is of the photographs."))
+
 # %% [markdown]
 # Each method above takes images too, as rows of pixels. Two are made for them: `HRWAEGAN`, and `DeepKMeans` with convolutions.
 
 # %%
 from genclust import HRWAEGAN
 
+shape = (*images.image_shape, 1)[:3]  # height, width, channels
 pictures = {
-    "HRWAE-GAN": HRWAEGAN(n_groups=1, epochs=max(1, E // 4), attention_epochs=1, batch_size=32, clustering="gmm", n_clusters=2, **seed_of),
-    "OT, convolutions": DeepKMeans(2, hidden=(8, 16), image_shape=images.image_shape, epochs=max(1, E // 5), batch_size=50, **seed_of),
-    "VaDE": VaDE(2, epochs=max(1, E // 3), layer_epochs=max(1, E // 15), pretrain_epochs=max(1, E // 5), **small, **seed_of),
+    "HRWAE-GAN": HRWAEGAN(n_groups=1, image_shape=shape, epochs=max(1, E // 4), attention_epochs=1, batch_size=32, clustering="gmm",
+                          n_clusters=n_groups, **seed_of),
+    "OT, convolutions": DeepKMeans(n_groups, hidden=(8, 16), image_shape=shape, epochs=max(1, E // 5), batch_size=50, **seed_of),
+    "VaDE": VaDE(n_groups, epochs=max(1, E // 3), layer_epochs=max(1, E // 15), pretrain_epochs=max(1, E // 5), **small, **seed_of),
 }
-for model in pictures.values():
-    model.fit(images.X)
+
+# %% tags=["hide-input"]
+fitted_to = dict.fromkeys(pictures, images)
+for name, model in pictures.items():
+    try:
+        model.fit(images.X)
+    except ValueError as error:  # before any work: these images are not for this method
+        if images is photographs:
+            raise
+        display(Markdown(f"{name} is fitted to the photographs: {error}."))
+        fitted_to[name] = photographs
+        model.set_params(image_shape=photographs.image_shape, n_clusters=2).fit(photographs.X)
 
 # %% [markdown]
 # Some members of every cluster:
 
 # %% tags=["hide-input"]
-for name, model in pictures.items():
-    members = {f"cluster {k}": images.X[model.labels_ == k][:16] for k in range(2) if (model.labels_ == k).any()}
-    right = 100 * scores(images.y, model.labels_)["accuracy"]
-    plots.image_rows(members, images.image_shape, f"{name}: {right:.0f} % in the cluster of their photograph")
+def show_images(rows, of, title=""):
+    """A row of images for each name, from the darkest to the brightest pixel of the set that they are of."""
+    low, high = of.X.min(), of.X.max()
+    plots.image_rows({name: ((X - low) / (high - low)).clip(0, 1) for name, X in rows.items()}, of.image_shape, title)
     plots.plt.show()
 
+
+for name, model in pictures.items():
+    of = fitted_to[name]
+    members = {f"cluster {k}": of.X[model.labels_ == k][:16] for k in np.unique(model.labels_)[:SHOWN]}
+    right = "" if of.y is None else f": {100 * scores(of.y, model.labels_)['accuracy']:.0f} % in the cluster of their class"
+    show_images(members, of, name + right)
+
 # %% [markdown]
-# Pieces as HRWAE-GAN builds them again from its codes, and pieces that were never photographed, drawn from VaDE's clusters:
+# Images as HRWAE-GAN builds them again from its codes, and images that never were, drawn from VaDE's clusters:
 
 # %% tags=["hide-input"]
-some = np.linspace(0, len(images.X) - 1, 16).astype(int)
-drawn = {"pieces": images.X[some], "HRWAE-GAN, rebuilt": pictures["HRWAE-GAN"].reconstruct(images.X[some]).clip(0, 1)}
-drawn |= {f"VaDE, drawn from cluster {k}": pictures["VaDE"].sample(16, cluster=k, random_state=1)[0].clip(0, 1) for k in range(2)}
-plots.image_rows(drawn, images.image_shape);
+of, vade = fitted_to["HRWAE-GAN"], pictures["VaDE"]
+some = of.X[np.linspace(0, len(of.X) - 1, 16).astype(int)]
+show_images({"images": some, "rebuilt": pictures["HRWAE-GAN"].reconstruct(some)}, of, "HRWAE-GAN")
+show_images({f"cluster {k}": vade.sample(16, cluster=k, random_state=1)[0] for k in range(min(n_groups, SHOWN))}, images, "VaDE's draws")
 
 # %% [markdown]
 # A photograph is no class: pixels may tell bright from dark long before they tell China from a flower, and without labels

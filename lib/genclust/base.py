@@ -268,6 +268,7 @@ class Trainer:
         ``review(logs)``, called with what the history will get, may add to it, and ends the phase by returning True.
         """
         optimizers = [player.optimizer for player in players]
+        parameters = {f"module.{name}" for name, _ in self.module.named_parameters()}
         saved = self._resume_at(name, optimizers)
         if saved is None or iterations == 0:
             return
@@ -294,7 +295,8 @@ class Trainer:
                 continue
             logs = {key: float(torch.stack(values).mean()) for key, values in sums.items()}
             now = self._copy(name, done, optimizers)
-            if not all(map(math.isfinite, logs.values())) or not all(v.isfinite().all() for v in now["tensors"].values()):
+            learnt = [v for k, v in now["tensors"].items() if k.startswith("optimizer.") or k in parameters]  # a buffer may be NaN
+            if not all(map(math.isfinite, logs.values())) or not all(v.isfinite().all() for v in learnt):
                 self._restore(good, optimizers)
                 self._write(good)
                 raise Diverged(name, done, good["epoch"])

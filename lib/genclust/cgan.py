@@ -57,7 +57,7 @@ class ConditionalGAN(DeepEstimator):
     hidden : widths of the discriminator, mirrored in the generator.
     noise_dim : width of z.
     penalty_weight : of the gradient penalty (Gulrajani et al., 2017) on the discriminator. It is younger than the method:
-        without it a discriminator of these widths wins on MNIST, with dropout too, and the generator learns nothing.
+        without it a discriminator of these widths won in trials, and the generator learnt nothing.
     iterations : steps of each player.
     batch_size, learning_rate, beta1 : of both Adams; 0.5 for the first moment lets the two settle.
     random_state, device, precision, verbose : see :class:`Autoencoder`.

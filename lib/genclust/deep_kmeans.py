@@ -64,7 +64,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
     image_shape : (height, width) or (height, width, channels) of the images that the rows are, to use
         convolutions (section 3, CIFAR-10); None for fully connected layers.
     output : ``"sigmoid"`` or ``"linear"`` reconstructions; ``"auto"`` is the sigmoid for data inside [0, 1].
-        Not in the paper, and worth several points of accuracy.
+        Not in the paper.
     epsilon : weight of the entropy, in the unit of the cost.
     clustering_weight : of the transport term; not in the paper.
     cluster_weights : w, the share of every cluster; uniform where None.

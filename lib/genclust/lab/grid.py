@@ -19,6 +19,8 @@ from .tables import spread
 
 METRICS = ("accuracy", "nmi", "ari")
 POINTS = 2.0  # percentage points: what the protocol takes for a difference that says something
+SEEDS = 3  # runs of a method on a set before it is ranked there: one may be a lucky one, and of two nobody can say which
+SETTINGS = 3  # before an interval over them is given: resampling one or two values says nothing about others
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Cell:
     @property
     def title(self) -> str:
         return METHODS[self.method].title
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are as many runs as a rank needs."""
+        return len(self.values.get("accuracy", ())) >= SEEDS
 
     def mean(self, metric: str) -> float:
         """The mean over its runs, nan where there is none."""
@@ -76,8 +83,12 @@ def table_rows(found: Sequence[Cell]) -> list[dict[str, Shown]]:
         for heading, metric, scale, digits in (("accuracy (%)", "accuracy", 100, 2), ("NMI", "nmi", 1, 3), ("ARI", "ari", 1, 3),
                                                ("seconds", "wall_seconds", 1, 1), ("peak memory (MB)", "peak_memory_mb", 1, 0)):
             values = [scale * v for v in cell.values.get(metric, [])]
-            shown = spread(values, digits) if digits else f"{max(values, default=0):.0f}"
-            row[heading] = (shown, statistics.fmean(values)) if values else cell.missing if metric == "accuracy" else ""
+            if not values:
+                row[heading] = cell.missing if metric == "accuracy" else ""
+            elif metric == "peak_memory_mb":  # a bound from above: what all runs kept to
+                row[heading] = (f"{max(values):.0f}", max(values))
+            else:
+                row[heading] = (spread(values, digits), statistics.fmean(values))
         n = len(cell.values.get("accuracy", []))
         rows.append(row | {"runs": (str(n), float(n))})
     return rows
@@ -93,7 +104,7 @@ def matrix(found: Sequence[Cell], metric: str = "accuracy") -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The order of the methods that have runs on all of some sets; scores are (sets, methods)."""
+    """The order of the methods that have enough runs on all of some sets; scores are (sets, methods)."""
 
     methods: list[str]
     sets: list[str]
@@ -102,16 +113,16 @@ class Ranked:
 
 
 def ranked(found: Sequence[Cell], metric: str = "accuracy") -> Ranked:
-    """The order of the methods that can be run everywhere, on the sets where all of them have runs.
+    """The order of the methods that can be run everywhere, on the sets where each of them has ``SEEDS`` runs or more.
 
     LookupError that says what is missing where these sets are fewer than two.
     """
     everywhere = [m for m in methods() if not any(unfit(m, dataset) for dataset in SETS)]
-    means = matrix(found, metric)[[methods().index(m) for m in everywhere]]
-    whole = np.isfinite(means).all(0)
+    rows = [methods().index(m) for m in everywhere]
+    whole = np.array([cell.whole for cell in found]).reshape(len(SETS), -1)[:, rows].all(1)
     if whole.sum() < 2:
-        raise LookupError(f"{whole.sum()} of {len(SETS)} sets have a run of every method; an order needs two")
-    scores = means[:, whole].T
+        raise LookupError(f"{whole.sum()} of {len(SETS)} sets have {SEEDS} or more runs of every method; an order needs two such sets")
+    scores = matrix(found, metric)[rows][:, whole].T
     return Ranked(everywhere, [s for s, w in zip(SETS, whole) if w], scores, order(scores))
 
 
@@ -146,7 +157,7 @@ def advice(found: Sequence[Cell]) -> list[str]:
         there = [s for s in names if s in r.sets]
         for cell in found:
             if cell.dataset in there:
-                by_method.setdefault(cell.method, []).append(100 * cell.mean("accuracy"))
+                by_method.setdefault(cell.method, []).append(100 * cell.mean("accuracy") if cell.whole else float("nan"))
         means = {m: statistics.fmean(v) for m, v in by_method.items() if np.isfinite(v).all()}
         if means:
             first, second, *_ = sorted(means, key=means.get, reverse=True)
@@ -164,9 +175,15 @@ def advice(found: Sequence[Cell]) -> list[str]:
 
 
 def selection_advice(choices: Sequence[Selection]) -> list[str]:
-    """What choosing by the objective is worth over these settings, in sentences; none for no settings."""
+    """What choosing by the objective is worth over these settings, in sentences; none for no settings.
+
+    Fewer than ``SETTINGS`` are said to be too few. Rank correlations are left out where so few settings have one.
+    """
     if not choices:
         return []
+    if len(choices) < SETTINGS:
+        return [f"{len(choices)} setting{'s are' if len(choices) > 1 else ' is'} too few to say what choosing by the objective is worth: "
+                f"that takes {SETTINGS} or more."]
     gap, gain = ([100 * getattr(c, what) for c in choices] for what in ("gap", "gain"))
     loss = [100 * (c.oracle - c.random) for c in choices]
     taus = [c.agreement for c in choices if c.agreement is not None]
@@ -175,7 +192,7 @@ def selection_advice(choices: Sequence[Selection]) -> list[str]:
              f"(95 % interval {gi[0]:.2f} to {gi[1]:.2f}); a run taken blindly is {b:.2f} below it ({bi[0]:.2f} to {bi[1]:.2f}). What choosing "
              f"by the objective gains over that is {w:.2f} points ({wi[0]:.2f} to {wi[1]:.2f})"
              + (": it is worth having." if wi[0] > 0 else ": it does harm." if wi[1] < 0 else ": not told apart from nothing.")]
-    if taus:
+    if len(taus) >= SETTINGS:
         t, low, high = mean_and_interval(taus)
         lines.append(f"Rank correlation of objective and accuracy among runs of one setting (Kendall's tau, mean over {len(taus)} settings in "
                      f"which neither is constant): {t:.2f} ({low:.2f} to {high:.2f}).")
