@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
-from sklearn.datasets import make_blobs
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits, make_blobs
 
 from genclust import WAMiC, WAMiCSelection, base
 from genclust.base import Diverged, nth_seed
@@ -304,6 +305,20 @@ def test_cache_is_shared_by_choices_of_the_same_autoencoders(choice, tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
     WAMiCSelection(**CHOICE | dict(n_replicas=2)).fit(X, cache=tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+# -- real data ---------------------------------------------------------------------------------
+
+
+def test_digits_wamic_beats_kmeans():
+    """All four steps, the third for few iterations: the encoder that is new in the fourth finds its clusters again."""
+    data, y = load_digits(return_X_y=True)
+    data = (data / 16).astype(np.float32)
+    model = WAMiC(10, likelihood="bernoulli", hidden=(128, 128, 256), critic_hidden=(64, 64), batch_size=64, layer_epochs=20,
+                  pretrain_epochs=40, n_init=5, warmup=50, iterations=100, learning_rate=1e-5, critic_learning_rate=1e-4,
+                  track_encoder=False, encoder_epochs=30, random_state=0, device="cpu", precision="float32").fit(data)
+    kmeans = accuracy(y, KMeans(10, n_init=10, random_state=0).fit_predict(data))
+    assert accuracy(y, model.labels_) > kmeans + 0.01  # 0.853 against 0.792 where this was written, 0.818 and 0.810 for seeds 1 and 2
 
 
 # -- the chapter's records and statements --------------------------------------------------------
