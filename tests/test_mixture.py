@@ -168,7 +168,7 @@ def test_digits_n2d_beats_kmeans():
     found = n2d(10, n_init=3, hidden=(128, 128, 256), pretraining="end-to-end", pretrain_epochs=30, batch_size=64, random_state=0,
                 device="cpu", precision="float32").fit_predict(X)
     kmeans = accuracy(y, KMeans(10, n_init=10, random_state=0).fit_predict(X))
-    assert accuracy(y, found) > kmeans + 0.03  # 0.861 against 0.792 where this was written, 0.876 and 0.878 for seeds 1 and 2
+    assert accuracy(y, found) > kmeans + 0.03  # 0.861 against 0.792; 0.876 and 0.878 for seeds 1 and 2
 
 
 def test_umap_embedding_refuses(monkeypatch):

@@ -318,7 +318,7 @@ def test_digits_wamic_beats_kmeans():
                   pretrain_epochs=40, n_init=5, warmup=50, iterations=100, learning_rate=1e-5, critic_learning_rate=1e-4,
                   track_encoder=False, encoder_epochs=30, random_state=0, device="cpu", precision="float32").fit(data)
     kmeans = accuracy(y, KMeans(10, n_init=10, random_state=0).fit_predict(data))
-    assert accuracy(y, model.labels_) > kmeans + 0.01  # 0.853 against 0.792 where this was written, 0.818 and 0.810 for seeds 1 and 2
+    assert accuracy(y, model.labels_) > kmeans + 0.01  # 0.853 against 0.792; 0.818 and 0.810 for seeds 1 and 2
 
 
 # -- the chapter's records and statements --------------------------------------------------------
