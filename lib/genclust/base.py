@@ -540,8 +540,9 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.module_ = module
         trainer = Trainer(self, module, X, generator=self._generator(seed, X.device), dtype=dtype, callback=callback,
                           checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "",
-                          max_steps=max_steps,
-                          shared=cache and cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors")
+                          max_steps=max_steps)
+        if cache:  # named only now: by the threads that the fit goes on with
+            trainer.shared = cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors"
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
         self.threads_ = torch.get_num_threads()
         diverged = None
