@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Bytes are named by their argument, not by what they hold: an archive holds the second that it was made in,
+    and processes that collect in different seconds would then not agree on the tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 # -- the table of faults: what tests/test_survival.py tried, in the words of its own runs ---------------
 
 
