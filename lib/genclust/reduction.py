@@ -11,16 +11,6 @@ from functools import cache
 import torch
 
 
-def umap_class() -> type:
-    """``umap.UMAP``. ImportError without umap-learn."""
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ImportError("UMAP needs umap-learn: pip install 'genclust[umap]'") from None
-    _keep_what_is_compiled()
-    return UMAP
-
-
 @cache
 def _keep_what_is_compiled() -> None:
     """Numba is told to keep UMAP's compiled code on disk, for the processes to come.
@@ -53,5 +43,10 @@ def own_threads() -> Iterator[None]:
 def umap_reducer(n: int, d: int, random_state, *, n_components: int = 10, n_neighbors: int = 20, **options):
     """``umap.UMAP`` for n rows of d features: no minimum distance, one thread, so that a seed repeats it, no more
     neighbours or dimensions than there are. ImportError without umap-learn."""
-    return umap_class()(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d), min_dist=0.0,
-                        random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral", **options)
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise ImportError("UMAP needs umap-learn: pip install 'genclust[umap]'") from None
+    _keep_what_is_compiled()
+    return UMAP(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d), min_dist=0.0,
+                random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral", **options)

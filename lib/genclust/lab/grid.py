@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets import DATASETS, is_cached
+from .claims import TOLERANCE
 from .papers import METHODS
 from .papers.all_methods import KINDS, SCALES, SETS, parameters, unfit
 from .ranking import Order, order
@@ -18,7 +19,7 @@ from .sortable import Cell as Shown
 from .tables import spread
 
 METRICS = ("accuracy", "nmi", "ari")
-POINTS = 2.0  # percentage points: what the protocol takes for a difference that says something
+POINTS = TOLERANCE["percent"]  # what the protocol takes for a difference that says something
 SEEDS = 3  # runs of a method on a set before it is ranked there: one may be a lucky one, and of two nobody can say which
 SETTINGS = 3  # before an interval over them is given: resampling one or two values says nothing about others
 
