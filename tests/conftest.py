@@ -12,6 +12,7 @@ import pytest
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # for the processes that tests start, too: tests run side by side
 
+import numpy as np
 import torch
 
 
@@ -23,6 +24,8 @@ def _from_the_first_fixture():
 @pytest.fixture(autouse=True)
 def _in_every_test():
     torch.set_num_threads(1)  # what a test before this one ran may have changed it
+    torch.manual_seed(0)  # a test that draws without a generator of its own draws the same, whatever ran before it
+    np.random.seed(0)
 
 
 def pytest_collection_modifyitems(items):
