@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,8 +39,7 @@ class NotConverged(UserWarning):
     """An iteration limit was reached; the message says with what error."""
 
 
-@dataclass(frozen=True)
-class Transport:
+class Transport(NamedTuple):
     """The solution of one problem, or of R problems with a leading axis R on every field.
 
     ``plan`` (n, K) and ``value`` () are differentiable with respect to cost and weights: the value by the
@@ -157,7 +156,7 @@ def _weights(name: str, given: Tensor | None, C: Tensor, size: int) -> Tensor:
     """Weights as (size,) or (R, size) float64; uniform where none are given."""
     shape = (*C.shape[:-2], size)
     if given is None:
-        return C.new_full(shape, 1 / size)
+        return _uniform(size, C.device).expand(shape) if C.dim() > 2 else _uniform(size, C.device)
     w = torch.as_tensor(given, device=C.device).to(torch.float64)
     if w.shape not in ((size,), shape):
         raise ValueError(f"{name} has shape {tuple(w.shape)}: it must be ({size},)")
@@ -167,6 +166,12 @@ def _weights(name: str, given: Tensor | None, C: Tensor, size: int) -> Tensor:
     if ((total - 1).abs() > 1e-5).any():
         raise ValueError(f"{name} sums to {float(total.max()):g}, not to 1")
     return (w / w.sum(-1, keepdim=True)).expand(shape)
+
+
+@lru_cache(8)
+def _uniform(size: int, device: torch.device) -> Tensor:
+    """Kept, as training asks for the same ones at every step; nobody writes to weights."""
+    return torch.full((size,), 1 / size, dtype=torch.float64, device=device)
 
 
 def _without_absent(C: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,6 +251,8 @@ class _Solution(torch.autograd.Function):
     def backward(ctx, grad_plan, grad_value):
         plan, a, b, f, g = ctx.saved_tensors
         eps, rho = ctx.epsilon, ctx.size_penalty
+        if grad_plan is None and grad_value is not None and grad_value.dim() == 0 and not any(ctx.needs_input_grad[1:3]):
+            return plan * grad_value, *8 * [None]  # what training needs, without what is needed for more
         in_C = in_a = in_b = 0.0
         if grad_value is not None:
             in_C = plan * grad_value.view(*grad_value.shape, 1, 1)
