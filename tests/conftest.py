@@ -1,4 +1,4 @@
-"""One thread for every test: sums keep their order, however wide or busy the machine is."""
+"""One thread and the same draws for every test: its sums keep their order, however wide or busy the machine is."""
 
 import json
 import os
