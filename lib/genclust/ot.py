@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -156,7 +156,7 @@ def _weights(name: str, given: Tensor | None, C: Tensor, size: int) -> Tensor:
     """Weights as (size,) or (R, size) float64; uniform where none are given."""
     shape = (*C.shape[:-2], size)
     if given is None:
-        return _uniform(size, C.device).expand(shape) if C.dim() > 2 else _uniform(size, C.device)
+        return C.new_full(shape, 1 / size)
     w = torch.as_tensor(given, device=C.device).to(torch.float64)
     if w.shape not in ((size,), shape):
         raise ValueError(f"{name} has shape {tuple(w.shape)}: it must be ({size},)")
@@ -166,12 +166,6 @@ def _weights(name: str, given: Tensor | None, C: Tensor, size: int) -> Tensor:
     if ((total - 1).abs() > 1e-5).any():
         raise ValueError(f"{name} sums to {float(total.max()):g}, not to 1")
     return (w / w.sum(-1, keepdim=True)).expand(shape)
-
-
-@lru_cache(8)
-def _uniform(size: int, device: torch.device) -> Tensor:
-    """Kept, as training asks for the same ones at every step; nobody writes to weights."""
-    return torch.full((size,), 1 / size, dtype=torch.float64, device=device)
 
 
 def _without_absent(C: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
