@@ -245,8 +245,6 @@ class _Solution(torch.autograd.Function):
     def backward(ctx, grad_plan, grad_value):
         plan, a, b, f, g = ctx.saved_tensors
         eps, rho = ctx.epsilon, ctx.size_penalty
-        if grad_plan is None and grad_value is not None and grad_value.dim() == 0 and not any(ctx.needs_input_grad[1:3]):
-            return plan * grad_value, *8 * [None]  # what training needs, without what is needed for more
         in_C = in_a = in_b = 0.0
         if grad_value is not None:
             in_C = plan * grad_value.view(*grad_value.shape, 1, 1)
