@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.utils._param_validation import InvalidParameterError
 from torch.nn import functional as F
 
-from genclust import GANMM, embedded_ganmm
+from genclust import DEC, GANMM, embedded_ganmm
 from genclust.base import Trainer
 from genclust.dcgan import ReplicaCritic, ReplicaGenerator
 from genclust.ganmm import _EpsilonEM, _mutual_information, _sigma_steps
@@ -359,12 +359,28 @@ def test_mutual_information():
     assert _mutual_information(hard[:1].expand(6, 4)) == pytest.approx(0, abs=1e-7)
 
 
-def test_codes_are_divided_by_their_range():
-    pipeline = embedded_ganmm(3, iterations=2, pretrain_iterations=1, random_state=0, autoencoder=dict(
-        hidden=(16,), latent_dim=5, layer_epochs=1, pretrain_epochs=1, precision="float32")).fit(DIGITS)
-    codes = pipeline[:-1].transform(DIGITS)
-    assert codes.shape == (200, 5) and np.ptp(codes, axis=0) == pytest.approx(np.ones(5), rel=1e-5)
+LAYERS = dict(hidden=(16,), latent_dim=5, layer_epochs=1, pretrain_epochs=1, precision="float32")
+
+
+@pytest.mark.parametrize("scale", ["deviation", "range"])
+def test_codes_are_scaled(scale):
+    pipeline = embedded_ganmm(3, scale=scale, iterations=2, pretrain_iterations=1, random_state=0, autoencoder=LAYERS).fit(DIGITS)
+    raw, codes = pipeline[0].transform(DIGITS), pipeline[:-1].transform(DIGITS)
+    expected = (raw - raw.mean(0)) / raw.std(0) if scale == "deviation" else raw / np.ptp(raw, axis=0)
+    assert codes.shape == (200, 5) and codes == pytest.approx(expected, abs=1e-4)
     assert pipeline.predict(DIGITS).shape == (200,)
+
+
+def test_the_codes_can_be_decs():
+    dec = DEC(3, iterations=20, random_state=0, **LAYERS).fit(DIGITS)
+    pipeline = embedded_ganmm(3, dec=dict(iterations=20, **LAYERS), iterations=2, pretrain_iterations=1, random_state=0).fit(DIGITS)
+    assert pipeline[0].transform(DIGITS) == pytest.approx(dec.transform(DIGITS), abs=1e-5)
+
+
+@pytest.mark.parametrize(("given", "named"), [(dict(scale="sd"), "scale='sd'"), (dict(autoencoder={}, dec={}), "both given")])
+def test_an_embedding_that_is_not_there_is_refused(given, named):
+    with pytest.raises(ValueError, match=named):
+        embedded_ganmm(3, **given)
 
 
 def test_three_digits_are_told_apart():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 from sklearn.base import ClusterMixin
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import RobustScaler
+from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -20,12 +21,14 @@ from .adversarial import clip_weights, gradient_penalty, wasserstein
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, Autoencoder
 from .base import DeepEstimator, Player, Trainer
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
+from .dec import DEC
 from .mixture import initial_responsibilities
 from .networks import MLP, ReplicaMLP
 
 SIGMA = ((0, 0.5), (500, 0.2), (1000, 0.1), (2000, 0.04))  # the authors' code; the paper says that it shrinks
 QUIRKS = ("double softmax", "untrained output", "single-cluster batches", "unclipped pretraining")
 LOG_EVERY = 100  # iterations
+SCALERS = {"deviation": StandardScaler, "range": partial(RobustScaler, with_centering=False, quantile_range=(0, 100))}
 
 
 class GANMMNetwork(nn.Module):
@@ -475,11 +478,23 @@ def _mutual_information(q: Tensor) -> float:
     return float(torch.special.entr(q.mean(0)).sum() - torch.special.entr(q).sum(1).mean())
 
 
-def embedded_ganmm(n_clusters: int, *, hidden=32, random_state=None, autoencoder: dict | None = None, **ganmm) -> Pipeline:
-    """GANMM on the codes of an :class:`~genclust.Autoencoder`, each divided by its range.
+def embedded_ganmm(n_clusters: int, *, hidden=32, scale="deviation", random_state=None, autoencoder: dict | None = None,
+                   dec: dict | None = None, **ganmm) -> Pipeline:
+    """GANMM on the codes of an :class:`~genclust.Autoencoder`, or on those of :class:`~genclust.DEC`.
 
-    ``autoencoder`` are the parameters of that; by default it is stacked and fine-tuned, as DEC's.
+    ``autoencoder`` are the parameters of the one, which by default is stacked and fine-tuned as DEC's; ``dec``, instead of
+    them, those of the other, whose encoder starts as such an autoencoder's and is then trained to cluster.
+
+    ``scale="deviation"`` centres each code and divides it by its standard deviation, ``"range"`` divides it by its range
+    alone, as the authors' code does. That leaves codes of small deviation, and critics whose weights are clipped hardly
+    see the differences: see the chapter.
+
+    ValueError for another scale, or for the parameters of both.
     """
-    return make_pipeline(Autoencoder(random_state=random_state, **(autoencoder or {})),
-                         RobustScaler(with_centering=False, quantile_range=(0, 100)),
-                         GANMM(n_clusters, hidden=hidden, random_state=random_state, **ganmm))
+    if scale not in SCALERS:
+        raise ValueError(f"scale={scale!r}: divide each code by its {' or '.join(map(repr, SCALERS))}")
+    if autoencoder is not None and dec is not None:
+        raise ValueError("autoencoder and dec are both given: the codes are those of one of them")
+    embedder = (Autoencoder(random_state=random_state, **autoencoder or {}) if dec is None else
+                DEC(n_clusters, random_state=random_state, **dec))
+    return make_pipeline(embedder, SCALERS[scale](), GANMM(n_clusters, hidden=hidden, random_state=random_state, **ganmm))

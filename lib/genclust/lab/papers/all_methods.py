@@ -64,7 +64,8 @@ EXCLUDED: dict[str, str] = {
 ) | dict.fromkeys(
     ("ot-equal", "ot-kmeans-order", "ot-one-shot", "ot-swapped", "ot-penalised", "soft-unequal"), "is about two classes of unequal sizes"
 ) | dict.fromkeys(
-    ("ganmm-em", "ganmm-code", "ganmm-double", "ganmm-untrained", "ganmm-epoch", "ganmm-penalty", "ganmm-unaided", "sae+ganmm-em"),
+    ("ganmm-em", "ganmm-code", "ganmm-double", "ganmm-untrained", "ganmm-epoch", "ganmm-penalty", "ganmm-unaided", "sae+ganmm-em",
+     "sae+ganmm-range", "dec+ganmm", "dec+ganmm-range"),
     "is a variant of GANMM that its chapter compares"
 ) | dict.fromkeys(
     ("hrwae-l2", "hrwae-l3", "hrwae-l4"), "costs more than L = 1, and its paper finds it no better at clustering"
