@@ -83,6 +83,35 @@ def test_a_fit_on_a_part_is_scored_on_all():
     assert {k: found[f"{k}_whole"] for k in ("purity", "ari", "nmi_geometric")} == {k: expected[k] for k in ("purity", "ari", "nmi_geometric")}
 
 
+def test_draws_are_judged_by_a_classifier(monkeypatch):
+    """Draws of cluster k hold a digit and how sure the classifier will be of it; cluster 1 draws fours and nines in turn."""
+    def sample(n, cluster, random_state):
+        digit = {0: np.zeros(n), 1: np.where(np.arange(n) % 2, 4, 9), 2: np.full(n, 2)}[cluster]
+        return np.c_[digit, np.full(n, [0.9, 0.8, 0.4][cluster])], None
+
+    def probabilities(dataset, rows):
+        p = np.tile((1 - rows[:, 1:]) / 9, (1, 10))
+        p[np.arange(len(rows)), rows[:, 0].astype(int)] = rows[:, 1]
+        return p
+
+    monkeypatch.setattr("genclust.lab.fid.class_probabilities", probabilities)
+    found = ganmm.drawn(SimpleNamespace(sample=sample), "digits", {0: (0, 500), 1: (4, 300), 2: (2, 10)})
+    assert found == pytest.approx({"draws_certainty": 0.7, "draws_certainty_by_size": 1.0, "draws_nine": 0.5})
+    alone = ganmm.drawn(SimpleNamespace(sample=sample), "digits", {0: (0, 500), 2: (2, 500)})
+    assert alone == pytest.approx({"draws_certainty": 0.65})  # no 4 or 7, and no order of sizes
+
+
+def test_statements_about_draws():
+    def runs(method, **metrics):
+        return {method: [SimpleNamespace(metrics=metrics)]}
+    both = runs("ganmm", draws_certainty=0.8, draws_nine=0.2) | runs("ganmm-em", draws_certainty=0.5, draws_certainty_by_size=0.4)
+    assert ganmm.surer_draws(both)[0] and ganmm.nines_among_4_and_7(both)[0] and ganmm.small_clusters_draw_worse(both)[0]
+    other = runs("ganmm", draws_certainty=0.5, draws_nine=0.01) | runs("ganmm-em", draws_certainty=0.6, draws_certainty_by_size=-0.1)
+    assert not any(check(other)[0] for check in (ganmm.surer_draws, ganmm.nines_among_4_and_7, ganmm.small_clusters_draw_worse))
+    with pytest.raises(LookupError, match="GANMM: 0 of at least 1 run"):
+        ganmm.nines_among_4_and_7(runs("ganmm", draws_certainty=0.8))
+
+
 @pytest.mark.parametrize("right, low, high", [(True, 0.0, 0.2), (False, 1.0, 5.0)])
 def test_epsilon_is_small_where_the_classifier_agrees_with_the_generators(right, low, high):
     """Generators that draw three far blobs, and a classifier that is right about them or takes one for another."""

@@ -428,6 +428,9 @@ def test_the_measuring_classifier_is_trained_once_and_tells_digits_from_noise(tm
     noise = np.random.default_rng(0).random((800, 64)).astype(np.float32)
     same, other = (fid.distances("digits", DIGITS[::2], fake) for fake in (DIGITS[1::2], noise))
     assert same.keys() == {"fid_classifier"} and 10 * same["fid_classifier"] < other["fid_classifier"]
+    p = fid.class_probabilities("digits", DIGITS)
+    assert p.shape == (len(DIGITS), 10) and p.sum(1) == pytest.approx(1, abs=1e-5)
+    assert (p.argmax(1) == load_digits().target).mean() > 0.9
 
 
 # -- the face ----------------------------------------------------------------------------------------

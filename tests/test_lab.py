@@ -373,6 +373,41 @@ def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
     assert errors_inside(None, arrays, SimpleNamespace(y=labels)) == (False, "no wrong points")
 
 
+def test_every_digit_has_to_have_a_cluster():
+    from genclust.lab.papers.vade import ten_digits
+    y = np.repeat(np.arange(10), 5)
+    assert ten_digits(None, {"labels": 9 - y}, SimpleNamespace(y=y)) == (True, "majority classes of the clusters: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9")
+    assert not ten_digits(None, {"labels": np.where(y == 9, 4, y)}, SimpleNamespace(y=y))[0]  # 4 and 9 share one
+    assert not ten_digits(None, {"labels": np.where(np.arange(50) == 0, 10, y)}, SimpleNamespace(y=y))[0]  # 0 has two
+
+
+def _bars(width, slant, n, seed):
+    """n images of 28 x 28: a bar of ink, so wide and leaning so far to the right for each pixel up, with jitter."""
+    rng = np.random.default_rng(seed)
+    i, j = np.mgrid[:28, :28]
+    lean = slant + rng.normal(0, 0.05, (n, 1, 1))
+    wide = width + rng.normal(0, 0.2, (n, 1, 1))
+    return (np.abs(j - 14 - lean * (14 - i)) <= wide).astype(np.float32).reshape(n, -1)
+
+
+def test_width_and_slant_of_ink():
+    from genclust.lab.papers.vade import width_and_slant
+    widths, slants = width_and_slant(np.concatenate([_bars(3.5, 0, 20, 0), _bars(6.5, 0, 20, 1), _bars(3.5, 0.4, 20, 2)]), (28, 28))
+    uniform = np.sqrt((7**2 - 1) / 12)  # of a bar of 7 pixels
+    assert widths[:20].mean() == pytest.approx(uniform, rel=0.1) and widths[20:40].mean() == pytest.approx(np.sqrt((13**2 - 1) / 12), rel=0.1)
+    assert slants[:40].mean() == pytest.approx(0, abs=0.05) and slants[40:].mean() == pytest.approx(0.4, abs=0.1)
+
+
+def test_kinds_of_0_differ_in_width_and_those_of_1_in_slant():
+    from genclust.lab.papers.vade import kinds_of_0_and_1
+    X = np.concatenate([_bars(3, 0, 30, 0), _bars(5, 0, 30, 1), _bars(1, 0, 30, 2), _bars(1, 0.3, 30, 3)])
+    data, labels = SimpleNamespace(X=X, y=np.repeat([0, 1], 60), image_shape=(28, 28)), np.repeat(np.arange(4), 30)
+    assert kinds_of_0_and_1(None, {"labels": labels}, data)[0]
+    mixed = np.where(labels < 2, np.arange(120) % 2, labels)  # the clusters of 0 are the same mixture
+    assert not kinds_of_0_and_1(None, {"labels": mixed}, data)[0]
+    assert kinds_of_0_and_1(None, {"labels": np.minimum(labels, 2)}, data) == (False, "1 is the majority of 1 cluster")
+
+
 def test_errors_are_compared_in_the_runs_with_the_best_objective(made):
     from genclust.lab.papers.vade import fewer_errors_than_dec, fewer_errors_than_vae
     record = made[1][1]

@@ -389,3 +389,9 @@ def test_moons_are_not_linearly_separable():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert chapter.moons_not_linear()[0]
+
+
+def test_gradients_of_far_and_border_points():
+    holds, said = chapter.far_and_border_points()  # 2 (20 - 2), 20 - 2, and at the border 2 (0 + 2) - 2 (0 - 2)
+    assert not holds and "squared distance 36.00 far away, 2.00" in said and "a jump of 8.00" in said
+    assert "mixture 18.00 far away, 1.00" in said and said.endswith("a jump of 0.00 at the border")

@@ -82,6 +82,13 @@ def _train(net: Classifier, X: Tensor, y: Tensor) -> None:
             adam.step()
 
 
+@torch.no_grad()
+def class_probabilities(dataset: str, rows: np.ndarray) -> np.ndarray:
+    """What that classifier gives to rows (n, D) in [0, 1]: (n, classes) float32."""
+    net = classifier(dataset)
+    return net.classes(net(torch.from_numpy(np.clip(rows, 0, 1)).float())).softmax(1).numpy()
+
+
 class Inception(nn.Module):
     """torchvision's Inception up to its 2048 pooled features, for rows (n, D) in [0, 1] of a given image shape."""
 

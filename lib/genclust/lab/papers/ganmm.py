@@ -24,6 +24,7 @@ from . import vade
 # --- Methods ------------------------------------------------------------------------------------
 
 EPSILON_ROWS, EPSILON_DRAWS, EPSILON_NEIGHBOURS = 500, 200, 30
+DRAWS = 200  # of each generator of images, for a classifier
 PRINTED = {"purity": "purity", "ari": "ari", "nmi": "nmi_geometric"}  # a score's name in the paper and here
 
 
@@ -66,10 +67,32 @@ def measure(estimator, data: Dataset) -> dict[str, float]:
         "empty_clusters": estimator.predict_proba(data.X[:1]).shape[1] - len(clusters),
         "mean_purity": statistics.fmean(c.purity for c in clusters),
         "lowest_purity": min(c.purity for c in clusters), "highest_purity": max(c.purity for c in clusters)}
+    if getattr(estimator, "networks", "") == "dcgan":
+        found |= drawn(estimator, data.name, {c.cluster: (c.majority, c.size) for c in clusters})
     whole = load(data.name)
     if len(whole.y) > len(data.y):
         on_all = scores(whole.y, estimator.predict(whole.X))
         found |= {f"{name}_whole": on_all[name] for name in PRINTED.values()}
+    return found
+
+
+def drawn(estimator, dataset: str, clusters: dict[int, tuple[int, int]]) -> dict[str, float]:
+    """What a classifier of real digits, which nothing that is trained here ever sees, makes of the draws of each generator:
+    how sure it is, how that goes with the size of the cluster, and how many of the draws of 4 and 7 it takes for a 9.
+
+    ``clusters`` are the majority class and size of each that has rows.
+    """
+    from scipy.stats import spearmanr
+
+    from ..fid import class_probabilities
+    p = {k: class_probabilities(dataset, estimator.sample(DRAWS, cluster=k, random_state=k)[0]) for k in clusters}
+    sure = {k: float(found.max(1).mean()) for k, found in p.items()}
+    found = {"draws_certainty": statistics.fmean(sure.values())}
+    sizes = [size for _, size in clusters.values()]
+    if len(set(sizes)) > 2:
+        found["draws_certainty_by_size"] = float(spearmanr(list(sure.values()), sizes).statistic)
+    if mixed_up := [k for k, (majority, _) in clusters.items() if majority in (4, 7)]:
+        found["draws_nine"] = statistics.fmean(float((p[k].argmax(1) == 9).mean()) for k in mixed_up)
     return found
 
 
@@ -203,6 +226,7 @@ EXPERIMENTS["ganmm/mnist_embedded"] = Experiment("ganmm", "mnist_train", "Table 
 # --- Statements about recorded runs ---------------------------------------------------------------
 
 SMALL, LARGE = 2000 / 50_000, 10_000 / 50_000  # cluster sizes that the text calls small and large, as shares
+NINES = 0.05  # of the draws
 LEVEL = 0.1  # of the sum of all epsilons: what the second half may add to it
 
 
@@ -259,8 +283,29 @@ def purer_clusters(runs: dict[str, list[Record]]) -> tuple[bool, str]:
     return means["ganmm"] > max(means[m] for m in names[1:]), ", ".join(f"{METHODS[m].title} {v:.3f}" for m, v in means.items())
 
 
+def surer_draws(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Figure 2: a classifier of real digits is surer of GANMM's draws than of GANMM(EM)'s, on average over runs."""
+    means = {m: statistics.fmean(r.metrics["draws_certainty"] for r in recorded(runs, m)) for m in ("ganmm", "ganmm-em")}
+    return means["ganmm"] > means["ganmm-em"], "mean probability of the class it decides for: " + ", ".join(
+        f"{METHODS[m].title} {v:.3f}" for m, v in means.items())
+
+
+def nines_among_4_and_7(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Figure 2: of the draws of clusters whose majority is 4 or 7 the classifier takes at least one in twenty for a 9."""
+    having = [r for r in recorded(runs, "ganmm") if "draws_nine" in r.metrics]
+    share = statistics.fmean(r.metrics["draws_nine"] for r in recorded({"ganmm": having}, "ganmm"))
+    return share >= NINES, f"{100 * share:.1f} % of the draws, mean of {len(having)} runs ({100 * NINES:.0f} % asked)"
+
+
+def small_clusters_draw_worse(runs: dict[str, list[Record]]) -> tuple[bool, str]:
+    """Figure 2, of GANMM(EM): the smaller the cluster, the less sure the classifier is of its draws."""
+    having = [r for r in recorded(runs, "ganmm-em") if "draws_certainty_by_size" in r.metrics]
+    rank = statistics.fmean(r.metrics["draws_certainty_by_size"] for r in recorded({"ganmm-em": having}, "ganmm-em"))
+    return rank > 0, f"rank correlation of certainty and size, mean of {len(having)} runs: {rank:.2f}"
+
+
 PROPERTIES = (balanced, unbalanced, epsilons_level_off)
-COMPARISONS = (imbalance_grows, remedy_balances, purer_clusters)
+COMPARISONS = (imbalance_grows, remedy_balances, purer_clusters, surer_draws, nines_among_4_and_7, small_clusters_draw_worse)
 
 # --- Statements that need no records --------------------------------------------------------------
 

@@ -175,6 +175,7 @@ EXPERIMENTS |= {f"vade/mnist-k{k}": _experiment("mnist", k, f"Figure 5, K = {k}"
 
 DRAWS_SHARE = 0.9  # of the draws that must belong to the cluster that they were drawn from
 NEIGHBOURS = 10
+LARGE_EFFECT = 0.8  # Cohen's word for a difference of means of so many standard deviations
 
 
 def accuracy_rises(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
@@ -230,15 +231,54 @@ def similar_digits_merge(record: Record, arrays: dict, data: Dataset) -> tuple[b
     return all(pairs.values()), "digits by their largest cluster: " + ", ".join("".join(map(str, ds)) for ds in together)
 
 
+def _stand_for(labels: np.ndarray, y: np.ndarray) -> dict[int, int]:
+    """The majority class of every cluster that has rows."""
+    return {int(c): int(np.bincount(y[labels == c]).argmax()) for c in np.unique(labels)}
+
+
+def ten_digits(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Figure 3: every digit is the majority of one cluster."""
+    found = sorted(_stand_for(arrays["labels"], data.y).values())
+    return found == list(range(10)), f"majority classes of the clusters: {', '.join(map(str, found))}"
+
+
 def digits_split(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
     """Figure 5(b): both 0 and 1 are the majority of at least two clusters."""
-    labels = arrays["labels"]
-    majority = [int(np.bincount(data.y[labels == c]).argmax()) for c in np.unique(labels)]
+    majority = list(_stand_for(arrays["labels"], data.y).values())
     split = [d for d in range(10) if majority.count(d) > 1]
     return {0, 1} <= set(split), f"digits with more than one cluster: {', '.join(map(str, split)) or 'none'}"
 
 
-PROPERTIES = (accuracy_rises, draws_belong, errors_at_border, errors_inside, similar_digits_merge, digits_split)
+def width_and_slant(X: np.ndarray, image_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each image (n, D): the standard deviation of its ink across, in pixels, and how far the ink moves to the right for
+    each pixel further up (a least-squares line's slope)."""
+    ink = X.reshape(len(X), *image_shape[:2]).astype(float)
+    ink /= ink.sum((1, 2), keepdims=True)
+    up, right = -np.arange(image_shape[0]), np.arange(image_shape[1])
+    u = up - (ink.sum(2) @ up)[:, None]
+    r = right - (ink.sum(1) @ right)[:, None]
+    across = (ink.sum(1) * r**2).sum(1)
+    return np.sqrt(across), np.einsum("nij,ni,nj->n", ink, u, r) / (ink.sum(2) * u**2).sum(1)
+
+
+def kinds_of_0_and_1(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Figure 5(b): between two clusters of 0 the widths of its images differ by a large effect, and between two of 1 their
+    slants do."""
+    majority, said, holds = _stand_for(arrays["labels"], data.y), [], True
+    for digit, name, figure in ((0, "width", 0), (1, "slant", 1)):
+        groups = [width_and_slant(data.X[(arrays["labels"] == c) & (data.y == digit)], data.image_shape)[figure]
+                  for c, d in majority.items() if d == digit]
+        if len(groups) < 2:
+            return False, f"{digit} is the majority of {len(groups)} cluster{'s' * (len(groups) != 1)}"
+        low, high = (choose(groups, key=np.mean) for choose in (min, max))
+        effect = float((high.mean() - low.mean()) / np.sqrt((high.var(ddof=1) + low.var(ddof=1)) / 2))
+        holds &= effect >= LARGE_EFFECT
+        said.append(f"mean {name} of {digit} in its clusters from {low.mean():.2f} to {high.mean():.2f}, {effect:.2f} standard deviations")
+    return holds, "; ".join(said) + f" (at least {LARGE_EFFECT} asked)"
+
+
+PROPERTIES = (accuracy_rises, draws_belong, errors_at_border, errors_inside, similar_digits_merge, ten_digits,
+              digits_split, kinds_of_0_and_1)
 
 # --- Comparisons --------------------------------------------------------------------------------
 

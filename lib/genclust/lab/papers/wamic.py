@@ -251,7 +251,27 @@ def squared_error_dominates() -> tuple[bool, str]:
     return shares == sorted(shares) and shares[-1] > 0.99, f"shares {words} for sigma 1 to 0.001"
 
 
-CHECKS = (moons_not_linear, squared_error_dominates)
+def far_and_border_points() -> tuple[bool, str]:
+    """Section 2.1: gradients in x of the squared distance to the nearest centre, and of -log p(x) of a mixture, for two
+    centres four apart, each of unit variance: at 20, far from both, and on both sides of the border in the middle."""
+    centres = np.array([-2.0, 2.0])
+
+    def kmeans(x: float) -> float:
+        return 2 * (x - centres[np.abs(x - centres).argmin()])
+
+    def mixture(x: float) -> float:
+        weights = np.exp(-0.5 * ((x - centres) ** 2 - ((x - centres) ** 2).min()))
+        return x - float(weights @ centres / weights.sum())
+
+    words, far, jump = [], {}, {}
+    for name, gradient in (("squared distance", kmeans), ("mixture", mixture)):
+        near, far[name], jump[name] = (abs(v) for v in (gradient(3.0), gradient(20.0), gradient(1e-9) - gradient(-1e-9)))
+        words.append(f"{name} {far[name]:.2f} far away, {near:.2f} one standard deviation from a centre, a jump of {jump[name]:.2f} at the border")
+    small = mixture(20.0) <= mixture(3.0) and jump["mixture"] < 1e-6 < jump["squared distance"]
+    return small, "gradient of " + "; of the ".join(words)
+
+
+CHECKS = (moons_not_linear, squared_error_dominates, far_and_border_points)
 
 # --- Chapter ------------------------------------------------------------------------------------
 
