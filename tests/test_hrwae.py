@@ -430,7 +430,7 @@ def test_the_measuring_classifier_is_trained_once_and_tells_digits_from_noise(tm
     assert same.keys() == {"fid_classifier"} and 10 * same["fid_classifier"] < other["fid_classifier"]
     p = fid.class_probabilities("digits", DIGITS)
     assert p.shape == (len(DIGITS), 10) and p.sum(1) == pytest.approx(1, abs=1e-5)
-    assert (p.argmax(1) == load_digits().target).mean() > 0.9
+    assert (p.argmax(1) == load_digits().target).mean() > 0.7  # after 21 steps; by chance 0.1
 
 
 # -- the face ----------------------------------------------------------------------------------------
