@@ -338,6 +338,8 @@ tables.verdicts(claims, book)
 # - **How many draws.** Algorithm 1 takes draws in proportion to the clusters, the text as many of each generator; so does the code.
 # - **Clipping.** The paper points to code for a gradient penalty; the authors' clips weights to 0.01, and not while pretraining.
 # - **Networks, rates, batches.** From the code: RMSprop at 5e-5 with TensorFlow's decay of 0.9, batches of 50, five critic steps.
+# - **Scale of the codes.** The code divides each by its range; the paper says nothing. Table 3 is run on codes of deviation 1;
+#   both are compared above.
 # - **GANMM(EM).** "The E-step uses the discriminators": here a row belongs to the critic that scores it highest. A Wasserstein
 #   critic is only defined up to a constant, which its training leaves as it happened to start: comparing critics
 #   is not comparing densities. The code for it is not published.
