@@ -162,6 +162,10 @@ _CLASSES = {"three_moons": 3, "reuters21578": 4, "hhar": 6, "rcv1_10k": 4}
 _IMAGES = ("mnist", "fashion_mnist", "digits")
 EXPERIMENTS = {f"vade/{d}": _experiment(d, _CLASSES.get(d, 10), "Table 2, and Figures 2 to 4",
                                         _METHODS if d in _IMAGES else _CLUSTERING) for d in _SETS}
+# DEC's autoencoder is fine-tuned for 100 000 steps, 365 epochs of MNIST. Its squared error still falls after 20 and after 100,
+# which is what the machine allows.
+for _set in _IMAGES:
+    EXPERIMENTS[f"vade/{_set}"].methods["dec"] |= {"pretrain_epochs": 100}
 # Section 4.2: a Gaussian likelihood for all but MNIST, a reconstruction that counts five times on HHAR; epochs of Table 3
 for _set, _epochs, _weight in (("hhar", 50, 5.0), ("rcv1_10k", 15, 1.0)):
     for _method in set(_CLUSTERING) - {"gmm"}:
