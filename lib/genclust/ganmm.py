@@ -21,7 +21,6 @@ from .adversarial import clip_weights, gradient_penalty, wasserstein
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, Autoencoder
 from .base import DeepEstimator, Player, Trainer
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
-from .dec import DEC
 from .mixture import initial_responsibilities
 from .networks import MLP, ReplicaMLP
 
@@ -479,22 +478,16 @@ def _mutual_information(q: Tensor) -> float:
 
 
 def embedded_ganmm(n_clusters: int, *, hidden=32, scale="deviation", random_state=None, autoencoder: dict | None = None,
-                   dec: dict | None = None, **ganmm) -> Pipeline:
-    """GANMM on the codes of an :class:`~genclust.Autoencoder`, or on those of :class:`~genclust.DEC`.
+                   **ganmm) -> Pipeline:
+    """GANMM on the codes of an :class:`~genclust.Autoencoder`.
 
-    ``autoencoder`` are the parameters of the one, which by default is stacked and fine-tuned as DEC's; ``dec``, instead of
-    them, those of the other, whose encoder starts as such an autoencoder's and is then trained to cluster.
+    ``autoencoder`` are the parameters of that; by default it is stacked and fine-tuned, as DEC's. ``scale="deviation"``
+    centres each code and divides it by its standard deviation, ``"range"`` divides it by its range alone, as the authors'
+    code does. That leaves codes of small deviation, and critics whose weights are clipped hardly see the differences.
 
-    ``scale="deviation"`` centres each code and divides it by its standard deviation, ``"range"`` divides it by its range
-    alone, as the authors' code does. That leaves codes of small deviation, and critics whose weights are clipped hardly
-    see the differences: see the chapter.
-
-    ValueError for another scale, or for the parameters of both.
+    ValueError for another scale.
     """
     if scale not in SCALERS:
         raise ValueError(f"scale={scale!r}: divide each code by its {' or '.join(map(repr, SCALERS))}")
-    if autoencoder is not None and dec is not None:
-        raise ValueError("autoencoder and dec are both given: the codes are those of one of them")
-    embedder = (Autoencoder(random_state=random_state, **autoencoder or {}) if dec is None else
-                DEC(n_clusters, random_state=random_state, **dec))
-    return make_pipeline(embedder, SCALERS[scale](), GANMM(n_clusters, hidden=hidden, random_state=random_state, **ganmm))
+    return make_pipeline(Autoencoder(random_state=random_state, **(autoencoder or {})), SCALERS[scale](),
+                         GANMM(n_clusters, hidden=hidden, random_state=random_state, **ganmm))

@@ -65,7 +65,7 @@ EXCLUDED: dict[str, str] = {
     ("ot-equal", "ot-kmeans-order", "ot-one-shot", "ot-swapped", "ot-penalised", "soft-unequal"), "is about two classes of unequal sizes"
 ) | dict.fromkeys(
     ("ganmm-em", "ganmm-code", "ganmm-double", "ganmm-untrained", "ganmm-epoch", "ganmm-penalty", "ganmm-unaided", "sae+ganmm-em",
-     "sae+ganmm-range", "dec+ganmm", "dec+ganmm-range"),
+     "sae+ganmm-range", "sae+ganmm-kmeans", "sae+ganmm-gmm"),
     "is a variant of GANMM that its chapter compares"
 ) | dict.fromkeys(
     ("hrwae-l2", "hrwae-l3", "hrwae-l4"), "costs more than L = 1, and its paper finds it no better at clustering"

@@ -127,8 +127,8 @@ METHODS = {
 }
 METHODS["sae+ganmm-em"] = replace(METHODS["sae+ganmm"], title="SAE+GANMM(EM)")
 METHODS["sae+ganmm-range"] = replace(METHODS["sae+ganmm"], title="SAE+GANMM, codes divided by their range")
-METHODS["dec+ganmm"] = replace(METHODS["sae+ganmm"], title="GANMM on DEC's codes", embedding="dec")
-METHODS["dec+ganmm-range"] = replace(METHODS["dec+ganmm"], title="GANMM on DEC's codes divided by their range")
+METHODS |= {f"sae+ganmm-{start}": replace(METHODS["sae+ganmm"], title=f"SAE+GANMM from {name}'s partition")
+            for start, name in (("kmeans", "k-means"), ("gmm", "GMM"))}
 # "DEC without its autoencoder", as the paper compares with on raw features: nothing is pretrained.
 METHODS["dec-raw"] = replace(vade.METHODS["dec"], title="DEC, nothing pretrained", measure=measure, keep=labels_only)
 METHODS["dec-embedded"] = replace(vade.METHODS["dec"], measure=measure, keep=labels_only)
@@ -197,27 +197,30 @@ def _raw_mnist(about: str, n_samples: int | None) -> Experiment:
 EXPERIMENTS |= {"ganmm/mnist_train": _raw_mnist("Tables 1 and 2, Figure 2", None)}
 EXPERIMENTS |= {f"ganmm/mnist_train-{share}": _raw_mnist(f"Figures 3 to 5, {share} %", 600 * share) for share in (10, 50)}
 
-_SAE = dict(layer_epochs=8, pretrain_epochs=20)
-_DEC = dict(iterations=20_000, n_init=20, **_SAE)
-_CODES: dict[str, dict[str, Any]] = {  # what GANMM is run on: the paper's "fine-tuned stacked autoencoder" can be either
-    "sae+ganmm": dict(autoencoder=_SAE),
-    "sae+ganmm-em": dict(autoencoder=_SAE, e_step="critics"),
-    "sae+ganmm-range": dict(autoencoder=_SAE, scale="range"),
-    "dec+ganmm": dict(dec=_DEC),
-    "dec+ganmm-range": dict(dec=_DEC, scale="range"),
+# The autoencoder is DEC's, with squared errors. DEC's paper fine-tunes it for 365 epochs of MNIST; its error still falls
+# after these, which are what the machine allows for ten seeds.
+_SAE = dict(likelihood="gaussian", layer_epochs=8, pretrain_epochs=60)
+# Not in the paper: GANMM with a gradient penalty, from a partition that it is not to lose again at once
+_STARTED = dict(sigma=0.04, lipschitz="penalty", learning_rate=2e-4, iterations=2000)
+_CODES: dict[str, dict[str, Any]] = {
+    "sae+ganmm": {},
+    "sae+ganmm-em": dict(e_step="critics"),
+    "sae+ganmm-range": dict(scale="range"),
+    "sae+ganmm-kmeans": dict(init="kmeans") | _STARTED,
+    "sae+ganmm-gmm": dict(init="gmm") | _STARTED,
 }
 
 
 def _shorter(game: dict[str, Any], steps: int, **layers: Any) -> dict[str, dict[str, Any]]:
-    """What a smaller profile changes: GANMM's training, the steps of DEC's clustering, the layers of both embeddings."""
-    dec = layers | dict(iterations=steps, n_init=1)
-    return {m: game | ({"dec": dec} if "dec" in own else {"autoencoder": layers}) for m, own in _CODES.items()} | {
-        "dec-embedded": dec, "ae+gmm": layers | dict(n_init=1)}
+    """What a smaller profile changes: GANMM's training, the steps of DEC's clustering, the layers of the autoencoder."""
+    own = {m: {k: v for k, v in game.items() if k != "sigma" or "sigma" not in _CODES[m]} for m in _CODES}
+    return {m: p | {"autoencoder": layers} for m, p in own.items()} | {
+        "dec-embedded": layers | dict(iterations=steps, n_init=1), "ae+gmm": layers | dict(n_init=1)}
 
 
 EXPERIMENTS["ganmm/mnist_embedded"] = Experiment("ganmm", "mnist_train", "Table 3", {
-    m: dict(n_clusters=10, iterations=ITERATIONS, pretrain_iterations=PRETRAINING) | own for m, own in _CODES.items()} | {
-    "dec-embedded": dict(n_clusters=10) | _DEC,
+    m: dict(n_clusters=10, iterations=ITERATIONS, pretrain_iterations=PRETRAINING, autoencoder=_SAE) | own for m, own in _CODES.items()} | {
+    "dec-embedded": dict(n_clusters=10, iterations=20_000, n_init=20, **_SAE),
     "ae+gmm": dict(n_clusters=10, covariance_type="full", n_init=10, **_SAE)}, {
     "quick": {"n_samples": 5000} | _shorter(_QUICK, 400, layer_epochs=2, pretrain_epochs=5),
     "smoke": {"n_samples": 1000} | _shorter(dict(iterations=4, pretrain_iterations=2), 4, hidden=[64, 32], layer_epochs=1,
