@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -514,6 +515,26 @@ def test_library_never_unpickles():
     files = sorted(Path(genclust.__file__).parent.rglob("*.py"))
     assert len(files) > 5
     assert [str(f) for f in files if forbidden.search(f.read_text(encoding="utf-8"))] == []
+
+
+def test_a_file_can_be_replaced_while_it_is_read(tmp_path):
+    path = tmp_path / "some.safetensors"
+
+    def write(n: int) -> None:
+        base.write_tensors(path, {"x": torch.full((n,), float(n)), "empty": torch.empty(0, 3), "one": torch.tensor(n)}, {"n": n})
+
+    def alternate() -> None:
+        for i in range(300):
+            write((10, 40_000)[i % 2])
+
+    write(10)
+    writer = threading.Thread(target=alternate)
+    writer.start()
+    while writer.is_alive():
+        tensors, meta = base.read_tensors(path)
+        assert tensors["x"].shape == (meta["n"],) and tensors["x"].eq(meta["n"]).all() and int(tensors["one"]) == meta["n"]
+        assert tensors["empty"].shape == (0, 3)
+    writer.join()
 
 
 def test_checkpoint_of_a_phase_that_is_gone_is_refused(interrupted):

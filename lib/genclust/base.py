@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -445,10 +445,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """What :func:`write_tensors` wrote. CheckpointError where the file is damaged."""
+    """What :func:`write_tensors` wrote. CheckpointError where the file is damaged.
+
+    The file is opened once: another process may put a new one in its place meanwhile.
+    """
+    content = path.read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["meta"])
+        tensors = load(content)
+        header = json.loads(content[8: 8 + int.from_bytes(content[:8], "little")])
+        return tensors, json.loads(header["__metadata__"]["meta"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): delete it to start over") from error
 
