@@ -12,7 +12,7 @@ from pydantic import Field
 from sklearn.neighbors import NearestNeighbors
 
 from ...datasets import Dataset
-from ...metrics import accuracy, correct_rows
+from ...metrics import accuracy, cluster_purity, correct_rows
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
 from ..claims import TOLERANCE, recorded
 from ..figures import N_DRAWS
@@ -235,20 +235,15 @@ def similar_digits_merge(record: Record, arrays: dict, data: Dataset) -> tuple[b
     return all(pairs.values()), "digits by their largest cluster: " + ", ".join("".join(map(str, ds)) for ds in together)
 
 
-def _stand_for(labels: np.ndarray, y: np.ndarray) -> dict[int, int]:
-    """The majority class of every cluster that has rows."""
-    return {int(c): int(np.bincount(y[labels == c]).argmax()) for c in np.unique(labels)}
-
-
 def ten_digits(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
     """Figure 3: every digit is the majority of one cluster."""
-    found = sorted(_stand_for(arrays["labels"], data.y).values())
+    found = sorted(c.majority for c in cluster_purity(data.y, arrays["labels"]))
     return found == list(range(10)), f"majority classes of the clusters: {', '.join(map(str, found))}"
 
 
 def digits_split(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
     """Figure 5(b): both 0 and 1 are the majority of at least two clusters."""
-    majority = list(_stand_for(arrays["labels"], data.y).values())
+    majority = [c.majority for c in cluster_purity(data.y, arrays["labels"])]
     split = [d for d in range(10) if majority.count(d) > 1]
     return {0, 1} <= set(split), f"digits with more than one cluster: {', '.join(map(str, split)) or 'none'}"
 
@@ -268,10 +263,10 @@ def width_and_slant(X: np.ndarray, image_shape: tuple[int, ...]) -> tuple[np.nda
 def kinds_of_0_and_1(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
     """Figure 5(b): between two clusters of 0 the widths of its images differ by a large effect, and between two of 1 their
     slants do."""
-    majority, said, holds = _stand_for(arrays["labels"], data.y), [], True
+    clusters, said, holds = cluster_purity(data.y, arrays["labels"]), [], True
     for digit, name, figure in ((0, "width", 0), (1, "slant", 1)):
-        groups = [width_and_slant(data.X[(arrays["labels"] == c) & (data.y == digit)], data.image_shape)[figure]
-                  for c, d in majority.items() if d == digit]
+        groups = [width_and_slant(data.X[(arrays["labels"] == c.cluster) & (data.y == digit)], data.image_shape)[figure]
+                  for c in clusters if c.majority == digit]
         if len(groups) < 2:
             return False, f"{digit} is the majority of {len(groups)} cluster{'s' * (len(groups) != 1)}"
         low, high = (choose(groups, key=np.mean) for choose in (min, max))
