@@ -418,6 +418,32 @@ def test_errors_are_compared_in_the_runs_with_the_best_objective(made):
         fewer_errors_than_vae(runs)
 
 
+def test_what_the_start_and_the_kl_term_are_worth(made):
+    from genclust.lab.papers import vade
+
+    def runs(accuracies, likelihoods=(), em=0.5):
+        history = [{"phase": "vade", "epoch": i, "log p(x|z)": value} for i, value in enumerate(likelihoods)]
+        return [r.model_copy(update={"metrics": r.metrics | {"em_accuracy": em}, "history": history or [
+            {"phase": "vade", "epoch": i, "accuracy": value} for i, value in enumerate((0.3, r.metrics["accuracy"]))]})
+                for r in records_with(made[1][1], accuracies)]
+
+    same, apart = runs([0.5, 0.52]), runs([0.4, 0.6])
+    assert vade.em_as_good({"vade-pretrained": same})[0] and not vade.em_as_good({"vade-pretrained": runs([0.5, 0.52], em=0.48)})[0]
+    assert vade.random_start_trains({"vade-random": apart}) == (True, "from the first epoch to the last 30.00 to 40.00 %, 30.00 to 60.00 %")
+    assert not vade.random_start_trains({"vade-random": runs([0.6, 0.31])})[0]  # one of them did not
+    assert vade.pretraining_is_stable({"vade-pretrained": same, "vade-random": apart})[0]
+    assert not vade.pretraining_is_stable({"vade-pretrained": apart, "vade-random": same})[0]
+    assert vade.few_epochs_are_enough({"vade-pretrained": same, "vade-few": runs([0.49, 0.5])})[0]
+    assert not vade.few_epochs_are_enough({"vade-pretrained": same, "vade-few": runs([0.48, 0.49])})[0]
+    up, down = runs([0.5, 0.5], [-3, -2, -1]), runs([0.5, 0.5], [-3, -2, -2.5])
+    assert vade.draws_unstable_without_kl({"vade-pretrained": up, "vade-no-kl": down}) == (
+        True, "log p(x|z) falls in 50.0 % of the epochs without the term, in 0.0 % with it")
+    assert not vade.draws_unstable_without_kl({"vade-pretrained": up, "vade-no-kl": up})[0]
+    with pytest.raises(LookupError, match="1 of at least 2 runs"):
+        vade.em_as_good({"vade-pretrained": same[:1]})
+    assert all(check()[0] for check in vade.CHECKS)
+
+
 def test_an_order_may_compare_two_metrics_and_a_metric_may_choose_the_best_run(made):
     runs = [r.model_copy(update={"metrics": r.metrics | {"other": other}})
             for r, other in zip(records_with(made[1][1], [0.5, 0.52, 0.54], [3.0, 2.0, 1.0]), [0.2, 0.3, 0.1])]

@@ -259,6 +259,22 @@ def test_reconstruction_weight_multiplies_one_term_of_the_loss_only():
     assert not np.array_equal(small().fit(UNIT).means_, model.means_)
 
 
+def test_without_the_kl_term_nothing_else_is_trained():
+    model = small(kl_weight=0).fit(UNIT)
+    for row in model.history_[-3:]:
+        assert row["loss"] == pytest.approx(-row["log p(x|z)"], rel=1e-5)
+    start = small(epochs=0).fit(UNIT)
+    assert np.array_equal(start.means_, model.means_) and np.array_equal(start.weights_, model.weights_)
+    assert not np.array_equal(start.transform(UNIT), model.transform(UNIT))
+    assert not np.array_equal(small().fit(UNIT).means_, start.means_)
+
+
+def test_the_kl_terms_weight_multiplies_four_terms():
+    for row in small(kl_weight=3, reconstruction_weight=2).fit(UNIT).history_[-3:]:
+        rest = row["elbo"] - row["log p(x|z)"]
+        assert row["loss"] == pytest.approx(-(2 * row["log p(x|z)"] + 3 * rest), rel=1e-5)
+
+
 def test_learning_rate_falls_every_ten_epochs():
     model = small(epochs=25, layer_epochs=0, pretrain_epochs=1, batch_size=150).fit(UNIT)
     rates = [row["learning_rate"] for row in model.history_ if row["phase"] == "vade"]
@@ -368,7 +384,7 @@ def test_more_clusters_than_samples_is_refused():
 @pytest.mark.parametrize("name, value", [
     ("n_clusters", 0), ("n_clusters", 2.5), ("latent_dim", 0), ("hidden", 16), ("likelihood", "poisson"),
     ("epochs", -1), ("batch_size", 0), ("learning_rate", 0), ("lr_decay", 0), ("lr_decay", 1.5),
-    ("lr_decay_every", 0), ("lr_floor", -1e-3), ("adam_eps", 0), ("reconstruction_weight", 0),
+    ("lr_decay_every", 0), ("lr_floor", -1e-3), ("adam_eps", 0), ("reconstruction_weight", 0), ("kl_weight", -1),
     ("pretraining", "greedy"), ("layer_epochs", -1), ("pretrain_epochs", -1), ("pretrain_learning_rate", -1),
     ("corruption", 1), ("init", "kmeans++"), ("n_init", 0), ("n_restarts", 0), ("random_state", "seed"),
     ("device", 0), ("precision", "float16"),

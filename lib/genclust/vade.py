@@ -93,7 +93,9 @@ class VaDE(MixtureEstimator):
     lr_decay, lr_decay_every, lr_floor : the rate is multiplied by ``lr_decay`` every so many epochs, down
         to ``lr_floor``. The paper names no floor; the authors' code has 0.0002.
     adam_eps : Adam's epsilon; not in the paper, 1e-4 in the authors' code.
-    reconstruction_weight : factor on log p(x|z), 5 for the paper's HHAR.
+    reconstruction_weight, kl_weight : factors on log p(x|z), 5 for the paper's HHAR, and on the other four terms, which
+        are minus the KL divergence of eq. 14. A ``kl_weight`` of 0 leaves an autoencoder with noise on its codes, and the
+        mixture as it started.
     pretraining : ``"stacked"``, ``"end-to-end"`` or None.
     layer_epochs, pretrain_epochs, pretrain_learning_rate, corruption : see :class:`Autoencoder`.
     init : how the mixture starts on the codes: ``"gmm"`` (the paper), ``"gmm-full"``, ``"kmeans"``,
@@ -121,6 +123,7 @@ class VaDE(MixtureEstimator):
         "lr_floor": [Interval(Real, 0, None, closed="left")],
         "adam_eps": [RATE],
         "reconstruction_weight": [RATE],
+        "kl_weight": [Interval(Real, 0, None, closed="left")],
         "pretraining": [StrOptions({"stacked", "end-to-end"}), None],
         "init": [StrOptions(set(INITS))],
         "n_init": [Interval(Integral, 1, None, closed="left")],
@@ -129,7 +132,7 @@ class VaDE(MixtureEstimator):
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", epochs=150,
                  batch_size=256, learning_rate=0.002, lr_decay=0.9, lr_decay_every=10, lr_floor=0.0002,
-                 adam_eps=1e-4, reconstruction_weight=1.0, pretraining="stacked", layer_epochs=8,
+                 adam_eps=1e-4, reconstruction_weight=1.0, kl_weight=1.0, pretraining="stacked", layer_epochs=8,
                  pretrain_epochs=20, pretrain_learning_rate=1e-3, corruption=0.2, init="gmm", n_init=10, held_epochs=0,
                  n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.n_clusters = n_clusters
@@ -144,6 +147,7 @@ class VaDE(MixtureEstimator):
         self.lr_floor = lr_floor
         self.adam_eps = adam_eps
         self.reconstruction_weight = reconstruction_weight
+        self.kl_weight = kl_weight
         self.pretraining = pretraining
         self.layer_epochs = layer_epochs
         self.pretrain_epochs = pretrain_epochs
@@ -176,7 +180,8 @@ class VaDE(MixtureEstimator):
             terms = net.elbo_terms(x, noise, None if held is None else held[rows])
             terms = {name: term.mean() for name, term in terms.items()}
             elbo = sum(terms.values())
-            weighted = elbo + (self.reconstruction_weight - 1) * terms["log p(x|z)"]
+            reconstruction = terms["log p(x|z)"]
+            weighted = self.reconstruction_weight * reconstruction + self.kl_weight * (elbo - reconstruction)
             return -weighted, {"elbo": elbo, **terms}
 
         adam = dict(batch_size=self.batch_size, adam_eps=self.adam_eps)

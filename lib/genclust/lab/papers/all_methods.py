@@ -60,6 +60,8 @@ EXCLUDED: dict[str, str] = {
 ) | dict.fromkeys(
     ("vade-umap", "wamic-umap"), "is the same model from another start; of VaDE the one that is held at it is here"
 ) | dict.fromkeys(
+    ("vade-pretrained", "vade-few", "vade-random", "vade-no-kl"), "is VaDE with another start or without a term, which its chapter compares"
+) | dict.fromkeys(
     ("soft-kmeans", "ot-p", "ot-early"), "is a variant of one that is here: the paper's soft k-means gains by pretraining, its OT does not"
 ) | dict.fromkeys(
     ("ot-equal", "ot-kmeans-order", "ot-one-shot", "ot-swapped", "ot-penalised", "soft-unequal"), "is about two classes of unequal sizes"
