@@ -156,12 +156,17 @@ _BASELINES: dict[str, dict[str, Any]] = {
 _SHORT = [[0, 0.5], [100, 0.2], [200, 0.1], [300, 0.04]]
 
 
+def _without_own_shares(change: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What a smaller profile changes; the shares of borrowed rows not where a method has its own."""
+    return {key: value for key, value in change.items() if key != "sigma" or "sigma" not in own}
+
+
 def _profiles(methods: dict[str, dict[str, Any]], n_samples: int, quick: dict[str, Any], **smoke: Any) -> dict[str, dict[str, Any]]:
     """The shares of borrowed rows shrink as the iterations do, and the rate of learning rises where they are few."""
     def shrunk(method: str, change: dict[str, Any]) -> dict[str, Any]:
         if method in _BASELINES:
             return dict(n_init=1) | ({"iterations": change["iterations"]} if "iterations" in methods[method] else {})
-        return {key: value for key, value in change.items() if key != "sigma" or methods[method].get("sigma") != 0.0}
+        return _without_own_shares(change, methods[method])
     tiny = dict(iterations=4, pretrain_iterations=2) | smoke
     return {"quick": {"n_samples": n_samples} | {m: shrunk(m, quick) for m in methods},
             "smoke": {"n_samples": 1000} | {m: shrunk(m, tiny) for m in methods}}
@@ -213,8 +218,7 @@ _CODES: dict[str, dict[str, Any]] = {
 
 def _shorter(game: dict[str, Any], steps: int, **layers: Any) -> dict[str, dict[str, Any]]:
     """What a smaller profile changes: GANMM's training, the steps of DEC's clustering, the layers of the autoencoder."""
-    own = {m: {k: v for k, v in game.items() if k != "sigma" or "sigma" not in _CODES[m]} for m in _CODES}
-    return {m: p | {"autoencoder": layers} for m, p in own.items()} | {
+    return {m: _without_own_shares(game, own) | {"autoencoder": layers} for m, own in _CODES.items()} | {
         "dec-embedded": layers | dict(iterations=steps, n_init=1), "ae+gmm": layers | dict(n_init=1)}
 
 
