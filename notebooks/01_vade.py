@@ -127,7 +127,7 @@ plots.table({name: value.detach().numpy() for name, value in terms.items()})
 # **VAE+GMM** is a variational autoencoder {cite}`kingma2014` of the same widths, from random weights, and a mixture on its
 # codes. Its bound is the one above with a single component held at $\mathcal N(0, I)$.
 #
-# **DEC** {cite}`xie2016` starts from layers that are pretrained as long, for squared errors, and k-means on their codes. Its soft assignments $Q$, of
+# **DEC** {cite}`xie2016` starts from layers that are pretrained for squared errors, and k-means on their codes. Its soft assignments $Q$, of
 # codes $z_i$ to centres $\mu_j$, learn from a sharpened version $P$ of themselves:
 #
 # $$
@@ -180,7 +180,7 @@ plots.table([{
 #
 # The paper takes the best of 10 restarts by objective. So do we, over the seeds that are recorded; mean and standard
 # deviation over those seeds stand beside it. The paper's cells of LDMGI and DEC are quoted from Xie et al.; our DEC has
-# an autoencoder of its own, trained for as many epochs as that of AE+GMM and VaDE.
+# an autoencoder of its own, which is fine-tuned for longer than that of AE+GMM and VaDE: see at the end.
 
 # %% tags=["hide-input"]
 PUBLISHED = {"gmm": "gmm", "ae+gmm": "ae+gmm", "vae+gmm": "vae+gmm", "dec": "dec", "vade": "vade", "vade-umap": None,
@@ -429,8 +429,9 @@ tables.verdicts(claims, book)
 #   first mixture is the most likely of 10 starts, and whole runs are compared by their final ELBO.
 # - **DEC.** How often $P$ is renewed: here once for every pass over the rows, the default of DEC's own code. The
 #   momentum of the descent is 0.9, as there. The pretraining is for squared errors, as DEC's is, and not for the cross-entropy
-#   of the other rows; it is far shorter than DEC's, by Adam instead of SGD with steps, from Glorot weights. DEC is not
-#   indifferent to the scale of the codes; Xie et al. set it by rows with a mean square of about 1, here pixels are in [0, 1].
+#   of the other rows, and on images longer than theirs, since that error falls for longer; it is far shorter than DEC's, by
+#   Adam instead of SGD with steps, from Glorot weights. DEC is not indifferent to the scale of the codes; Xie et al. set it by
+#   rows with a mean square of about 1, here pixels are in [0, 1].
 # - **CGAN.** Everything but "the same network architecture". Here both players have VaDE's widths, Adam has a first
 #   moment of 0.5, and the discriminator a gradient penalty {cite}`gulrajani2017`, which is younger than the paper: without
 #   it the discriminator won in trials that are not recorded, and the generator learnt nothing.

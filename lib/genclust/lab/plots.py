@@ -23,7 +23,7 @@ def style() -> None:
 def table(rows):
     """Rows (or columns) of a table as a page shows them: no index, no superfluous digits, blanks for what is missing."""
     return pd.DataFrame(rows).style.hide(axis="index").format(na_rep="", precision=3).set_table_attributes(
-        'class="dataframe"')
+        'class="dataframe" style="margin-bottom: 1em"').set_table_styles([{"selector": "th, td", "props": "padding: 0.15em 0.7em"}])
 
 
 def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...], title: str = "") -> plt.Figure:
@@ -115,8 +115,9 @@ def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Seq
         if (y == c).any():
             left.annotate(name, np.median(points[y == c], axis=0), fontsize=10, weight="bold", ha="center",
                           bbox=dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.75))
-    right.scatter(*points[correct].T, s=5, color="#2b8a3e", label="right")
-    right.scatter(*points[~correct].T, s=9, color="#c92a2a", label="wrong")
+    # Blue and orange: red and green look alike to many
+    right.scatter(*points[correct].T, s=5, color="#0072b2", label="right")
+    right.scatter(*points[~correct].T, s=9, color="#d55e00", label="wrong")
     left.set_title("coloured by class")
     right.set_title(f"right and wrong ({100 * correct.mean():.1f} % of these points right)")
     right.legend(markerscale=3, fontsize=8)
