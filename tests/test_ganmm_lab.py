@@ -112,6 +112,22 @@ def test_statements_about_draws():
         ganmm.nines_among_4_and_7(runs("ganmm", draws_certainty=0.8))
 
 
+def test_statements_about_less_data():
+    """Scores on all of MNIST: of a run on all of it its own, of one on a part those on the whole."""
+    def runs(**means):
+        return {(f"ganmm/mnist_train{share}", m): [SimpleNamespace(metrics={"purity": v} if not share else {"purity": 0.99, "purity_whole": v})]
+                for m, values in means.items() for share, v in zip(("", "-50", "-10"), values)}
+    others = {"gmm-raw": (0.5, 0.5, 0.5), "dec-raw": (0.4, 0.5, 0.39), "ganmm-em": (0.3, 0.2, 0.28)}
+    falling = runs(ganmm=(0.6, 0.55, 0.5), **others)
+    assert ganmm.purity_falls(falling) == (True, "means of the runs on all, half and a tenth: 0.600, 0.550, 0.500")
+    holds, said = ganmm.purity_of_others_steady(falling)
+    assert holds and said.startswith("change from all to a tenth: GANMM 0.100, GMM 0.000")
+    assert not ganmm.purity_falls(runs(ganmm=(0.6, 0.5, 0.55)))[0]
+    assert not ganmm.purity_of_others_steady(runs(ganmm=(0.6, 0.55, 0.59), **others))[0]
+    with pytest.raises(LookupError, match="GANMM of ganmm/mnist_train-50: 0 of at least 1 run"):
+        ganmm.purity_falls({k: v for k, v in falling.items() if "-50" not in k[0]})
+
+
 @pytest.mark.parametrize("right, low, high", [(True, 0.0, 0.2), (False, 1.0, 5.0)])
 def test_epsilon_is_small_where_the_classifier_agrees_with_the_generators(right, low, high):
     """Generators that draw three far blobs, and a classifier that is right about them or takes one for another."""

@@ -360,6 +360,26 @@ def test_a_comparison_rests_on_the_runs_that_it_asks_for(made):
     assert found.verdict == "not run" and METHODS["dec"].title in found.reason
 
 
+def test_a_comparison_may_ask_for_another_experiment(made, monkeypatch):
+    from genclust.lab.papers import COMPARISONS
+    asked = []
+
+    def other(runs):
+        return len(claims.recorded(runs, ("vade/digits", "gmm"))) == 2, "two runs"
+
+    class Store:
+        def find(self, *, experiment, method, profile):
+            asked.append((experiment, method, profile))
+            return records_with(made[1][1], [0.5, 0.6]) if experiment == "vade/digits" else []
+
+    monkeypatch.setitem(COMPARISONS, "other", other)
+    by = dict(experiment="vade/digits", method="vade", metric="other", reduce="best")
+    found = claims.answer(claim(kind="property", value=None, unit=None, says="x", answered_by=by), Store())
+    assert found.verdict == "reproduced" and len(found.records) == 2 and ("vade/digits", "gmm", "paper") in asked
+    with pytest.raises(LookupError, match="GMM of vade/mnist: 0 of at least 1 run"):
+        claims.recorded({}, ("vade/mnist", "gmm"))
+
+
 def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
     from genclust.lab.papers.vade import errors_at_border, errors_inside
     codes = np.concatenate([np.random.default_rng(0).normal(size=(40, 2)), 100 + np.random.default_rng(1).normal(size=(40, 2))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -245,12 +245,12 @@ def _property(claim: Claim, store: RecordStore, records: list[Record], scale: st
     from .papers import COMPARISONS, EXPERIMENTS, PROPERTIES
     by = claim.answered_by
     if by.metric in COMPARISONS:
-        runs = _Asked({m: store.find(experiment=by.experiment, method=m, profile="paper") for m in EXPERIMENTS[by.experiment].methods})
+        runs = _Runs(store, by.experiment, EXPERIMENTS[by.experiment].methods)
         try:
             holds, reason = COMPARISONS[by.metric](runs)
         except LookupError as error:  # a comparison says what it lacks
             holds, reason = None, str(error)
-        used = [record for method, own in runs.items() if method in runs.asked for record in own]
+        used = [record for own in runs.asked.values() for record in own]
         found = dict(claim=claim, records=used, scale=_all_of(claim.reduced, shortfall([record.spec for record in used])))
         if holds is None:
             return Answer(verdict="not run", reason=reason, **found)
@@ -262,19 +262,25 @@ def _property(claim: Claim, store: RecordStore, records: list[Record], scale: st
     return _judged(holds, reason, found)
 
 
-class _Asked(dict):
-    """Runs by method, which notes the methods that a comparison asks for: those are the ones that its answer rests on."""
+class _Runs(Mapping):
+    """The paper-profile runs of an experiment by method, and of any other one by (experiment, method). ``asked`` are those
+    that a comparison has asked for: what its answer rests on."""
 
-    def __init__(self, runs: Mapping[str, Sequence[Record]]):
-        super().__init__(runs)
-        self.asked: set[str] = set()
+    def __init__(self, store: RecordStore, experiment: str, methods: Iterable[str]):
+        self.store, self.experiment, self.methods = store, experiment, list(methods)
+        self.asked: dict[str | tuple[str, str], list[Record]] = {}
 
-    def __getitem__(self, method: str) -> Sequence[Record]:
-        self.asked.add(method)
-        return super().__getitem__(method)
+    def __getitem__(self, key: str | tuple[str, str]) -> list[Record]:
+        if key not in self.asked:
+            experiment, method = key if isinstance(key, tuple) else (self.experiment, key)
+            self.asked[key] = self.store.find(experiment=experiment, method=method, profile="paper")
+        return self.asked[key]
 
-    def get(self, method: str, default: Sequence[Record] = ()) -> Sequence[Record]:
-        return self[method] if method in self else default
+    def __iter__(self):
+        return iter(self.methods)
+
+    def __len__(self):
+        return len(self.methods)
 
 
 def _judged(holds: bool, reason: str, found: dict) -> Answer:
@@ -304,12 +310,14 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     return _judged((p < 0.05) == (claim.value < 0.05), reason, found | {"values": [p], "measured": p})
 
 
-def recorded(runs: Mapping[str, Sequence[Record]], method: str, least: int = 1) -> Sequence[Record]:
-    """A method's runs, of those that a comparison is given. LookupError where they are fewer than ``least``."""
+def recorded(runs: Mapping[str | tuple[str, str], Sequence[Record]], key: str | tuple[str, str], least: int = 1) -> Sequence[Record]:
+    """A method's runs, of those that a comparison is given, or an (experiment, method)'s. LookupError where they are fewer
+    than ``least``."""
     from .papers import METHODS
-    found = runs.get(method, ())
+    found = runs.get(key, ())
     if len(found) < least:
-        raise LookupError(f"{METHODS[method].title}: {len(found)} of at least {least} run{'s' if least > 1 else ''}")
+        name = METHODS[key].title if isinstance(key, str) else f"{METHODS[key[1]].title} of {key[0]}"
+        raise LookupError(f"{name}: {len(found)} of at least {least} run{'s' if least > 1 else ''}")
     return found
 
 

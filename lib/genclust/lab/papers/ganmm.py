@@ -311,8 +311,57 @@ def small_clusters_draw_worse(runs: dict[str, list[Record]]) -> tuple[bool, str]
     return rank > 0, f"rank correlation of certainty and size, mean of {len(having)} runs: {rank:.2f}"
 
 
+def _by_share(runs: dict, method: str, metric: str) -> list[float]:
+    """Mean of a score on all of MNIST, of the runs on all of it, on half and on a tenth."""
+    found = [recorded(runs, (f"ganmm/mnist_train{share}", method)) for share in ("", "-50", "-10")]
+    return [statistics.fmean(r.metrics.get(f"{metric}_whole", r.metrics[metric]) for r in own) for own in found]
+
+
+def _falls(runs: dict, metric: str) -> tuple[bool, str]:
+    means = _by_share(runs, "ganmm", metric)
+    return means[0] > means[1] > means[2], "means of the runs on all, half and a tenth: " + ", ".join(f"{v:.3f}" for v in means)
+
+
+def purity_falls(runs: dict) -> tuple[bool, str]:
+    """Figure 3: GANMM's mean purity on all of MNIST falls with the share trained on."""
+    return _falls(runs, "purity")
+
+
+def ari_falls(runs: dict) -> tuple[bool, str]:
+    """Figure 4: the same with ARI."""
+    return _falls(runs, "ari")
+
+
+def nmi_falls(runs: dict) -> tuple[bool, str]:
+    """Figure 5: the same with NMI, by the geometric mean."""
+    return _falls(runs, "nmi_geometric")
+
+
+def _others_steady(runs: dict, metric: str) -> tuple[bool, str]:
+    means = {m: _by_share(runs, m, metric) for m in ("ganmm", "gmm-raw", "dec-raw", "ganmm-em")}
+    change = {m: abs(all_of_it - tenth) for m, (all_of_it, _, tenth) in means.items()}
+    return change["ganmm"] > max(v for m, v in change.items() if m != "ganmm"), "change from all to a tenth: " + ", ".join(
+        f"{METHODS[m].title} {v:.3f}" for m, v in change.items())
+
+
+def purity_of_others_steady(runs: dict) -> tuple[bool, str]:
+    """Figure 3: from all of the data to a tenth the mean purity of each other method changes less than GANMM's."""
+    return _others_steady(runs, "purity")
+
+
+def ari_of_others_steady(runs: dict) -> tuple[bool, str]:
+    """Figure 4: the same with ARI."""
+    return _others_steady(runs, "ari")
+
+
+def nmi_of_others_steady(runs: dict) -> tuple[bool, str]:
+    """Figure 5: the same with NMI, by the geometric mean."""
+    return _others_steady(runs, "nmi_geometric")
+
+
 PROPERTIES = (balanced, unbalanced, epsilons_level_off)
-COMPARISONS = (imbalance_grows, remedy_balances, purer_clusters, surer_draws, nines_among_4_and_7, small_clusters_draw_worse)
+COMPARISONS = (imbalance_grows, remedy_balances, purer_clusters, surer_draws, nines_among_4_and_7, small_clusters_draw_worse,
+               purity_falls, ari_falls, nmi_falls, purity_of_others_steady, ari_of_others_steady, nmi_of_others_steady)
 
 # --- Statements that need no records --------------------------------------------------------------
 
