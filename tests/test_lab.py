@@ -381,7 +381,7 @@ def test_a_comparison_may_ask_for_another_experiment(made, monkeypatch):
 
 
 def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
-    from genclust.lab.papers.vade import errors_at_border, errors_inside
+    from genclust.lab.papers.vade import errors_at_border, errors_inside, no_distinct_clusters
     codes = np.concatenate([np.random.default_rng(0).normal(size=(40, 2)), 100 + np.random.default_rng(1).normal(size=(40, 2))])
     labels, y = np.repeat([0, 1], 40), np.repeat([0, 1], 40)
     arrays = dict(codes=codes, code_rows=np.arange(80), labels=labels)
@@ -391,6 +391,8 @@ def test_wrong_points_inside_a_cluster_and_at_its_border_are_told_apart():
     mixed = arrays | dict(codes=np.random.default_rng(0).normal(size=(80, 2)))  # two clusters in one place
     assert not errors_inside(None, mixed, SimpleNamespace(y=y))[0]
     assert errors_inside(None, arrays, SimpleNamespace(y=labels)) == (False, "no wrong points")
+    assert not no_distinct_clusters(None, arrays, SimpleNamespace(y=y))[0] and no_distinct_clusters(None, mixed, SimpleNamespace(y=y))[0]
+    assert no_distinct_clusters(None, arrays | dict(labels=np.zeros(80, int)), SimpleNamespace(y=y))[0]  # all in one
 
 
 def test_every_digit_has_to_have_a_cluster():

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
+from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from ...datasets import Dataset
@@ -204,6 +205,7 @@ EXPERIMENTS["vade/mnist-start"] = Experiment("vade", "mnist", "Sections 3.2, 3.3
 
 DRAWS_SHARE = 0.9  # of the draws that must belong to the cluster that they were drawn from
 NEIGHBOURS = 10
+NO_STRUCTURE = 0.25
 LARGE_EFFECT = 0.8  # Cohen's word for a difference of means of so many standard deviations
 
 
@@ -250,6 +252,19 @@ def errors_inside(record: Record, arrays: dict, data: Dataset) -> tuple[bool, st
         return False, "no wrong points"
     inside = float((own[~correct] == 1).mean())
     return inside > 0.5, f"{100 * inside:.0f} % of the wrong points have only their own cluster among their {NEIGHBOURS} nearest codes"
+
+
+def silhouette(arrays: dict) -> float:
+    """Of the kept codes in their clusters; 0, as of clusters that are all one, where there is a single one."""
+    labels = arrays["labels"][arrays["code_rows"]]
+    return float(silhouette_score(arrays["codes"], labels)) if len(set(labels.tolist())) > 1 else 0.0
+
+
+def no_distinct_clusters(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
+    """Figure 4, of VAE: the silhouette of the codes in their clusters is one at which Kaufman and Rousseeuw (1990) see no
+    substantial structure."""
+    found = silhouette(arrays)
+    return found <= NO_STRUCTURE, f"silhouette {found:.2f} (at most {NO_STRUCTURE} asked)"
 
 
 def similar_digits_merge(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
@@ -301,8 +316,8 @@ def kinds_of_0_and_1(record: Record, arrays: dict, data: Dataset) -> tuple[bool,
     return holds, "; ".join(said) + f" (at least {LARGE_EFFECT} asked)"
 
 
-PROPERTIES = (accuracy_rises, draws_belong, errors_at_border, errors_inside, similar_digits_merge, ten_digits,
-              digits_split, kinds_of_0_and_1)
+PROPERTIES = (accuracy_rises, draws_belong, errors_at_border, errors_inside, no_distinct_clusters, similar_digits_merge,
+              ten_digits, digits_split, kinds_of_0_and_1)
 
 # --- Comparisons --------------------------------------------------------------------------------
 
