@@ -66,7 +66,7 @@ EXCLUDED: dict[str, str] = {
 ) | dict.fromkeys(
     ("ot-equal", "ot-kmeans-order", "ot-one-shot", "ot-swapped", "ot-penalised", "soft-unequal"), "is about two classes of unequal sizes"
 ) | dict.fromkeys(
-    ("ganmm-em", "ganmm-code", "ganmm-double", "ganmm-untrained", "ganmm-epoch", "ganmm-penalty", "ganmm-unaided", "sae+ganmm-em",
+    ("ganmm-em", "ganmm-fast", "ganmm-code", "ganmm-double", "ganmm-untrained", "ganmm-epoch", "ganmm-penalty", "ganmm-unaided", "sae+ganmm-em",
      "sae+ganmm-range", "sae+ganmm-kmeans", "sae+ganmm-gmm"),
     "is a variant of GANMM that its chapter compares"
 ) | dict.fromkeys(

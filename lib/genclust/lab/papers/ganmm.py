@@ -117,6 +117,7 @@ METHODS = {
     "ganmm": _method("GANMM"),
     "ganmm-em": _method("GANMM(EM)"),
     "ganmm-code": _method("GANMM, all quirks of the authors' code"),
+    "ganmm-fast": _method("GANMM, four times the rate"),
     "ganmm-double": _method("GANMM, double softmax"),
     "ganmm-untrained": _method("GANMM, untrained output layer"),
     "ganmm-epoch": _method("GANMM, Algorithm 1 to the letter"),
@@ -189,6 +190,8 @@ EXPERIMENTS = {
 
 _IMAGES: dict[str, dict[str, Any]] = {m: dict(networks="dcgan", noise_dim=128, channels=64, precision="auto", **_TABULAR[m])
                                       for m in ("ganmm", "ganmm-em", "ganmm-double")}
+# Not the authors' rate: at theirs, with few channels, the critics' objective falls too slowly for these iterations
+_IMAGES["ganmm-fast"] = _IMAGES["ganmm"] | {"learning_rate": 2e-4}
 _DCGAN_QUICK = _QUICK | dict(iterations=20, pretrain_iterations=5, channels=4)
 
 
