@@ -363,17 +363,14 @@ for record in gans:
 # in their clusters. Up to 0.25 Kaufman and Rousseeuw {cite}`kaufman1990` see no substantial structure.
 
 # %% tags=["hide-input"]
-from sklearn.manifold import TSNE
-
 from genclust.lab.papers.vade import silhouette
 
 silhouettes = []
 for method in ("vae+gmm", "dec", "vade", "vade-held"):
     if pick(method):
         record, arrays, rows = pick(method)
-        kept, correct = arrays["code_rows"], correct_rows(rows.y, arrays["labels"])
-        title = f"{METHODS[method].title} ({record.spec.profile})"
-        points = TSNE(random_state=0, init="pca").fit_transform(arrays["codes"])
+        title, points = f"{METHODS[method].title} ({record.spec.profile})", plots.tsne(arrays["codes"], params.profile)
+        kept, correct = arrays["code_rows"][:len(points)], correct_rows(rows.y, arrays["labels"])
         plots.embedding(points, rows.y[kept], correct[kept], rows.class_names, title)
         plots.plt.show()
         silhouettes.append({"codes": title, "silhouette in their clusters": silhouette(arrays)})

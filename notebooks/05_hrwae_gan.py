@@ -52,7 +52,6 @@ from itertools import combinations
 import numpy as np
 import torch
 from IPython.display import Markdown, display
-from sklearn.manifold import TSNE
 from sklearn.metrics import normalized_mutual_info_score
 
 from genclust.datasets import load
@@ -301,8 +300,8 @@ def pick(experiment, method):
 
 
 record, arrays, rows = pick("mnist", "hrwae-l2")
-points = {what: TSNE(random_state=0, init="pca").fit_transform(arrays[space]) for what, space in (("raw", "codes"), ("after UMAP", "umap_g0"))}
-plots.classes(points, rows.y[arrays["code_rows"]], rows.class_names, f"{METHODS[record.spec.method].title}, {record.spec.dataset} ({record.spec.profile})");
+points = {what: plots.tsne(arrays[space], params.profile) for what, space in (("raw", "codes"), ("after UMAP", "umap_g0"))}
+plots.classes(points, rows.y[arrays["code_rows"][:len(points["raw"])]], rows.class_names, f"{METHODS[record.spec.method].title}, {record.spec.dataset} ({record.spec.profile})");
 
 # %% [markdown]
 # ## Figure 4: reconstructions with more and more groups

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from genclust.lab.plots import image_rows
+from genclust.lab.plots import image_rows, tsne
 
 
 @pytest.fixture
@@ -32,3 +32,12 @@ def test_coloured_images_keep_their_colours(drawn):
     images = np.random.default_rng(0).random((2, 2, 3, 3))
     [strip] = drawn({"a": images.reshape(2, -1)}, (2, 3, 3))
     assert strip.shape == (2, 6, 3) and np.allclose(strip[:, :3], images[0]) and np.allclose(strip[:, 3:], images[1])
+
+
+@pytest.mark.parametrize("profile, rows", [("smoke", 300), ("quick", 310)])
+def test_points_in_the_plane_are_fewer_in_the_smoke_profile(profile, rows):
+    codes = np.random.default_rng(0).normal(size=(310, 3)) + 20 * (np.arange(310) % 2)[:, None]
+    points = tsne(codes, profile)
+    assert points.shape == (rows, 2)
+    centres = points[::2].mean(0), points[1::2].mean(0)  # what is far apart stays so
+    assert np.linalg.norm(centres[0] - centres[1]) > points[::2].std()

@@ -64,7 +64,7 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
         ax.annotate(name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
                     va="center", fontsize=8, color="0.35")
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(fontsize=8)
     return fig
 
 
@@ -91,7 +91,7 @@ def objectives(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str 
         if pairs:
             ax.scatter(*zip(*pairs), label=name, marker=marker, s=44, alpha=0.9)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(fontsize=8)
     return fig
 
 
@@ -104,6 +104,13 @@ def boxes(panels: Mapping[str, np.ndarray], at: Sequence[int], xlabel: str, titl
     fig.suptitle(title, fontsize=11)
     fig.tight_layout()
     return fig
+
+
+def tsne(codes: np.ndarray, profile: str) -> np.ndarray:
+    """t-SNE of codes (n, d) in two dimensions, (m, 2): of the first 300 in the smoke profile, which only shows that a page
+    works, of all in the others."""
+    from sklearn.manifold import TSNE
+    return TSNE(random_state=0, init="pca").fit_transform(codes[:300] if profile == "smoke" else codes)
 
 
 def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
