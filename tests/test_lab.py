@@ -285,7 +285,10 @@ def records_with(record, accuracies, objectives=None):
     ([0.53], None, 50.0, 10, "best", "exceeded"),
     ([0.40, 0.50], [2.0, 1.0], 50.0, 2, "best", "not reproduced"),  # the objective takes the worse one
     ([0.40, 0.50], [1.0, 2.0], 50.0, 2, "best", "reproduced"),
-    ([0.44, 0.46, 0.54], None, 50.0, 3, "mean", "reproduced"),  # inside the interval of the mean
+    ([0.44, 0.46, 0.54, 0.43, 0.48], None, 50.0, 5, "mean", "reproduced"),  # inside the interval of the mean
+    ([0.43, 0.46, 0.54], None, 50.0, 3, "mean", "at reduced scale"),  # inside that of too few
+    ([0.62, 0.75], None, 89.0, 10, "mean", "at reduced scale"),  # as nearly everything is inside that of two
+    ([0.44, 0.52], None, 47.0, 10, "mean", "reproduced"),  # within the tolerance
     ([0.44, 0.45, 0.46], None, 50.0, 3, "mean", "not reproduced"),
 ])
 def test_verdicts_on_values(made, accuracies, objectives, value, runs, reduce, verdict):
