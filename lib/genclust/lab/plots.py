@@ -23,7 +23,7 @@ def style() -> None:
 def table(rows):
     """Rows (or columns) of a table as a page shows them: no index, no superfluous digits, blanks for what is missing."""
     return pd.DataFrame(rows).style.hide(axis="index").format(na_rep="", precision=3).set_table_attributes(
-        'class="dataframe" style="margin-bottom: 1em"').set_table_styles([{"selector": "th, td", "props": "padding: 0.15em 0.7em"}])
+        'class="dataframe" style="margin-bottom: 1em"').set_table_styles([{"selector": "th, td", "props": "padding: 0.15em 0.5em"}])
 
 
 def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...], title: str = "") -> plt.Figure:
