@@ -418,6 +418,16 @@ def test_frechet_distance_is_its_closed_form():
     assert abs(fid.frechet_distance(Rows(), a, a)) < 1e-4
 
 
+def test_whoever_asks_for_probabilities_first_has_the_classifier_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(fid, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(fid, "EPOCHS", 2)
+    fid.classifier.cache_clear()
+    p = fid.class_probabilities("digits", DIGITS)
+    fid.classifier.cache_clear()
+    assert p.shape == (len(DIGITS), 10) and not np.allclose(p, p[:1], atol=0.1)  # it tells digits apart
+    assert list((tmp_path / "build" / "fid").glob("digits-*.safetensors"))
+
+
 def test_the_measuring_classifier_is_trained_once_and_tells_digits_from_noise(tmp_path, monkeypatch):
     monkeypatch.setattr(fid, "inception_at_hand", lambda: False)
     net = fid.classifier("digits", tmp_path)

@@ -71,6 +71,7 @@ def classifier(dataset: str, folder: Path | None = None) -> Classifier:
     return net.eval()
 
 
+@torch.enable_grad()  # whoever asks for its probabilities first has no use for gradients
 def _train(net: Classifier, X: Tensor, y: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     adam = torch.optim.Adam(net.parameters(), lr=RATE, fused=True)
