@@ -452,12 +452,14 @@ def test_what_the_start_and_the_kl_term_are_worth(made):
             {"phase": "vade", "epoch": i, "accuracy": value} for i, value in enumerate((0.3, r.metrics["accuracy"]))]})
                 for r in records_with(made[1][1], accuracies)]
 
-    same, apart = runs([0.5, 0.52]), runs([0.4, 0.6])
+    same, apart = runs([0.5, 0.52, 0.51]), runs([0.4, 0.6, 0.5])
     assert vade.em_as_good({"vade-pretrained": same})[0] and not vade.em_as_good({"vade-pretrained": runs([0.5, 0.52], em=0.48)})[0]
-    assert vade.random_start_trains({"vade-random": apart}) == (True, "from the first epoch to the last 30.00 to 40.00 %, 30.00 to 60.00 %")
+    assert vade.random_start_trains({"vade-random": apart}) == (True, "from the first epoch to the last 30.00 to 40.00 %, 30.00 to 60.00 %, 30.00 to 50.00 %")
     assert not vade.random_start_trains({"vade-random": runs([0.6, 0.31])})[0]  # one of them did not
     assert vade.pretraining_is_stable({"vade-pretrained": same, "vade-random": apart})[0]
     assert not vade.pretraining_is_stable({"vade-pretrained": apart, "vade-random": same})[0]
+    with pytest.raises(LookupError, match="2 of at least 3 runs"):  # a spread of two says little
+        vade.pretraining_is_stable({"vade-pretrained": same[:2], "vade-random": apart})
     assert vade.few_epochs_are_enough({"vade-pretrained": same, "vade-few": runs([0.49, 0.5])})[0]
     assert not vade.few_epochs_are_enough({"vade-pretrained": same, "vade-few": runs([0.48, 0.49])})[0]
     up, down = runs([0.5, 0.5], [-3, -2, -1]), runs([0.5, 0.5], [-3, -2, -2.5])
