@@ -1,5 +1,6 @@
 """GANMM's part of the lab: exact epsilon-EM, what runs are measured by, and records that are made and replayed."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.estimator_checks import check_estimator
 
-from genclust import GANMM
+from genclust import GANMM, base
 from genclust.datasets import Dataset, load
 from genclust.lab import replay
 from genclust.lab.chapters import check_parameters, live_specs
@@ -218,6 +219,26 @@ def test_an_embedding_takes_the_cache_and_is_replayed_in_float32(tmp_path):
     losses = replay.prefix(spec, X)
     assert set(losses) == {"pretrain", "ganmm", "objective"} and len(losses["pretrain"]) == 6
     replay.compare(losses, replay.prefix(spec, X), "again")
+
+
+def test_a_run_killed_in_its_embedding_goes_on_there(tmp_path, monkeypatch):
+    """The autoencoder before GANMM takes most of a run's time: it has its own checkpoint, and is followed like the rest."""
+    monkeypatch.setattr(base, "Trainer", partial(base.Trainer, save_every=0.0))
+    spec, seen = smoke("ganmm/mnist_embedded", "sae+ganmm", n_samples=500), []
+    plan = METHODS[spec.method].planned_epochs(METHODS[spec.method].make(0, **spec.params))
+
+    def killed(phase, epoch):
+        if (phase, epoch) == ("autoencoder", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(spec, RecordStore(tmp_path / "records"), tmp_path / "work", progress=killed)
+    again = execute(spec, RecordStore(tmp_path / "records"), tmp_path / "work", progress=lambda *at: seen.append(at))
+    assert seen[0] == ("autoencoder", 2) and list(dict.fromkeys(phase for phase, _ in seen)) == ["autoencoder", "pretrain", "ganmm"]
+    assert {phase for phase, _ in seen} < plan.keys() and list(plan)[-3:] == ["autoencoder", "pretrain", "ganmm"]
+    assert not list((tmp_path / "work").glob("*.safetensors")) and again.provenance.resumed == 1
+    whole = execute(spec, RecordStore(tmp_path / "whole"), tmp_path / "other")
+    assert again.metrics == whole.metrics and again.objective == whole.objective
 
 
 def test_what_falls_short_of_the_papers_scale_is_said():

@@ -19,7 +19,7 @@ class Method:
     ``make(seed, **params)`` builds the estimator; ``objective(estimator, X)`` is what restarts are picked by.
     ``module`` holds the method's code in genclust, None where scikit-learn has it all. ``step`` is the
     name of the deep estimator inside a pipeline ("" where the estimator is deep itself), ``embedding`` that of an
-    autoencoder before it, whose pretrained layers the cache keeps.
+    autoencoder before it, which has a checkpoint of its own.
 
     ``labels(estimator, X)`` are those that are scored, on the rows of the fit; only where prediction need not repeat them
     is it other than ``predict``.
@@ -28,8 +28,8 @@ class Method:
 
     A ``supervised`` one is given the labels, and predicts none: its records hold what ``measure`` gives and no scores.
 
-    ``follow(deep, phase, epoch, data, spec)`` gives what a run's history gets after an epoch beside the
-    estimator's own figures; ``measure(estimator, data)`` what its metrics get beside the scores;
+    ``follow(deep, phase, epoch, data, spec)`` gives what a run's history gets after an epoch, of the deep part or of the
+    embedding, beside the estimator's own figures; ``measure(estimator, data)`` what its metrics get beside the scores;
     ``keep(estimator, deep, data, labels, spec)`` the arrays that the figures need. All three may look at
     labels: the estimator never sees what they return.
     """
@@ -58,13 +58,22 @@ class Method:
         deep = self.deep(self.make(0, n_clusters=2))
         return set(deep.get_params()) - {"random_state", "verbose", "device"} if deep is not None else set()
 
+    def planned_epochs(self, estimator) -> dict[str, int]:
+        """The phases of a fit, an embedding's first, and the epochs of each."""
+        parts = [estimator.named_steps[self.embedding]] if self.embedding else []
+        return {phase: epochs for part in (*parts, self.deep(estimator)) for phase, epochs in part.planned_epochs().items()}
+
     def fit_options(self, **options) -> dict:
-        """Keyword arguments for ``fit`` that reach the deep part, and what an embedding before it has use for."""
+        """Keyword arguments for ``fit`` that reach the deep part, and an embedding before it."""
         if self.module is None:
             return {}
         prefix = f"{self.step}__" if self.step else ""
-        before = {f"{self.embedding}__{key}": options[key] for key in ("cache", "max_steps") if self.embedding and key in options}
-        return {prefix + key: value for key, value in options.items()} | before
+        found = {prefix + key: value for key, value in options.items()}
+        if self.embedding:
+            if options.get("checkpoint"):
+                options["checkpoint"] = options["checkpoint"].with_suffix(".embedding.safetensors")
+            found |= {f"{self.embedding}__{key}": value for key, value in options.items()}
+        return found
 
 
 def _gmm(seed: int, **params):

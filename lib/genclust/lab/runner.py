@@ -28,7 +28,7 @@ def execute(spec: Spec, store: RecordStore, work: Path, *, force: bool = False, 
             progress: Progress | None = None) -> Record:
     """The record of a spec: found in the store, or made by running it and written there in one step.
 
-    ``work`` keeps the checkpoint of an unfinished run; a run that was killed goes on from there. Two
+    ``work`` keeps the checkpoints of an unfinished run; a run that was killed goes on from there. Two
     runners on one spec are safe: the second waits and finds the first one's record. With ``same_code`` a
     record that other code made, or that can't be read, is made anew; ``force`` makes any anew.
     """
@@ -61,7 +61,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
     clear_half_written(work / spec.stem)
     clear_half_written(store.path(spec).with_suffix(""))
     clock = _Clock(work / f"{spec.stem}.clock.json")
-    checkpoint = work / f"{spec.stem}.safetensors"
+    checkpoint, saved = work / f"{spec.stem}.safetensors", f"{spec.stem}*.safetensors"  # one, and all that there may be
     method = METHODS[spec.method]
     data = load(spec.dataset, n_samples=spec.n_samples)
     pretrained = work / "pretrained" / library_digest("autoencoder")
@@ -83,7 +83,8 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
         estimator, ended = fit()
     except CheckpointError as error:
         log.warning("%s: starting this run over", error)
-        checkpoint.rename(checkpoint.with_suffix(".damaged"))
+        for file in work.glob(saved):
+            file.rename(file.with_suffix(".damaged"))
         estimator, ended = fit()
     labels = data.y if method.supervised else method.labels(estimator, data.X)
     scored = {} if method.supervised else scores(data.y, labels)
@@ -106,7 +107,8 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
             wall_seconds=round(clock.before + time.monotonic() - began, 1), peak_memory_mb=peak_memory_mb(),
             resumed=clock.resumed))
     record = store.put(record, method.keep(estimator, deep, data, labels, spec))
-    checkpoint.unlink(missing_ok=True)
+    for file in work.glob(saved):
+        file.unlink()
     clock.path.unlink(missing_ok=True)
     return record
 

@@ -92,8 +92,8 @@ class _Bars:
         """Puts a run's bar at an epoch of a phase; phases that were taken over count as done."""
         spec = self.specs[spec_id]
         if spec_id not in self.bars:
-            deep = METHODS[spec.method].deep(METHODS[spec.method].make(spec.seed, **spec.params))
-            self.plans[spec_id] = deep.planned_epochs()
+            method = METHODS[spec.method]
+            self.plans[spec_id] = method.planned_epochs(method.make(spec.seed, **spec.params))
             self.bars[spec_id] = tqdm(total=sum(self.plans[spec_id].values()), unit="epoch", leave=False)
         bar, plan = self.bars[spec_id], self.plans[spec_id]
         before = list(plan)[: list(plan).index(phase)]
