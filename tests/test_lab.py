@@ -9,14 +9,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from genclust.datasets import load
 from genclust.lab import claims, replay
 from genclust.lab.cli import app, parse_overrides, parse_seeds, summary
 from genclust.lab.experiments import make_specs, recompute, recompute_all
-from genclust.lab.papers import EXPERIMENTS
 from genclust.lab.files import project_root
+from genclust.lab.pages import cost_of, disagreements
+from genclust.lab.papers import EXPERIMENTS
 from genclust.lab.provenance import imported_files
 from genclust.lab.records import RecordError, RecordStore
 from genclust.lab.runner import execute
@@ -87,9 +89,19 @@ def test_a_record_holds_what_a_reader_needs(made):
     assert set(vade.replay) == {h["phase"] for h in vade.history} and set(gmm.replay) == {"objective"}
     p = vade.provenance
     assert p.data == load("digits", n_samples=1000).digest and p.wall_seconds > 0 and p.peak_memory_mb > 50
+    assert p.processor.endswith(f", {torch.backends.cpu.get_cpu_capability()}")
     assert store.get(vade.spec) == vade
     arrays = store.arrays(vade)
     assert arrays["labels"].shape == (1000,) and arrays["draws"].shape == (10, 10, 64)
+
+
+def test_the_cost_of_runs_on_several_machines_names_each(made):
+    _, (vade, gmm) = made
+    old = gmm.model_copy(update={"provenance": gmm.provenance.model_copy(update={"processor": "an older one", "peak_memory_mb": 5000.0,
+                                                                                 "wall_seconds": 600.0})})
+    text = cost_of([vade, old, gmm])
+    assert text.startswith("3 runs, 10 min, 5.0 GB, ") and text.endswith(f" of {vade.provenance.processor} and an older one")
+    assert not cost_of([gmm]).startswith("1 runs")
 
 
 def test_labels_and_scores_of_a_record_agree(made):
@@ -484,7 +496,6 @@ def test_an_order_may_compare_two_metrics_and_a_metric_may_choose_the_best_run(m
 
 
 def test_papers_that_disagree_about_a_cell_are_found():
-    from genclust.lab.pages import disagreements
 
     def ledger(paper, value, unit, cell="dec/mnist/accuracy"):
         one = claim(id=f"{paper}/t/cell", value=value, unit=unit, cell=cell, answered_by=None, not_run="not here")

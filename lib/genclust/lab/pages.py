@@ -71,9 +71,10 @@ def cost_text(wall_seconds: float, peak_memory_mb: float, threads: int, processo
 
 
 def cost_of(records: Sequence[Record]) -> str:
-    """What several records cost together: their time summed up, the most memory, and the processor of the first."""
+    """What several records cost together: their time summed up, the most memory, and each kind of processor."""
     given = [r.provenance for r in records]
-    cost = cost_text(sum(p.wall_seconds for p in given), max(p.peak_memory_mb for p in given), given[0].threads, given[0].processor)
+    cost = cost_text(sum(p.wall_seconds for p in given), max(p.peak_memory_mb for p in given), given[0].threads,
+                     " and ".join(sorted({p.processor for p in given})))
     return f"{len(given)} runs, {cost}" if len(given) > 1 else cost
 
 
