@@ -496,7 +496,6 @@ def test_an_order_may_compare_two_metrics_and_a_metric_may_choose_the_best_run(m
 
 
 def test_papers_that_disagree_about_a_cell_are_found():
-
     def ledger(paper, value, unit, cell="dec/mnist/accuracy"):
         one = claim(id=f"{paper}/t/cell", value=value, unit=unit, cell=cell, answered_by=None, not_run="not here")
         shelf = Shelf()
