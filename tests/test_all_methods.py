@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -223,6 +224,24 @@ def test_the_generated_pages_need_no_claims_of_it(made, monkeypatch):
     sources = book.chapter_sources(ROOT, CHAPTERS["all"])
     assert all(p.exists() for p in sources) and {p.parent.name for p in sources} >= {"vade", "wamic", "ganmm", "ot-clustering"}
     assert not any("records" in p.parts for p in book.chapter_sources(ROOT, CHAPTERS["gallery"]))
+
+
+def test_a_record_that_ends_while_the_pages_are_made_waits_for_the_next(made, monkeypatch, tmp_path):
+    _, store = made
+    root, (late, *others) = tmp_path, store.paths()
+    there = RecordStore(root / "book" / "records")
+    for path in others:
+        put = there.root / path.relative_to(store.root)
+        put.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, put)
+
+    def replayed(given, notes):
+        found = [replay.Outcome(path.stem, True, "") for path in given.paths()]
+        shutil.copyfile(late, there.root / late.relative_to(store.root))
+        return found
+
+    monkeypatch.setattr("genclust.lab.pages.verify_all", replayed)
+    assert "## 7 records" in status_page([], root) and "## 8 records" not in status_page([], root)
 
 
 # -- what the page shows -------------------------------------------------------------------------------

@@ -150,10 +150,11 @@ def in_percent(claim: Claim) -> float:
 def status_page(found: Found, root: Path) -> str:
     """Every record with its scale, age, cost and replay; then what is not run, by reason."""
     store = RecordStore(root / "book" / "records")
+    heads = list(store.heads())  # before the replays, which take minutes: a run may end meanwhile, and its record waits for the next page
     replayed = {outcome.stem: outcome for outcome in verify_all(store, notes=root / NOTES)}
     today = datetime.now(timezone.utc)
     rows = []
-    for head in store.heads():
+    for head in heads:
         spec, p = Spec.model_validate(head["spec"]), head["provenance"]
         outcome = replayed[spec.stem]
         age = (today - datetime.fromisoformat(p["started"])).days
