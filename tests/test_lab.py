@@ -1,6 +1,7 @@
 """Specs, runs, records, claims, replay and the command line, on the smallest real runs."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -233,6 +234,33 @@ def test_scaled_data_does_not_replay(made):
     _, (vade, _) = made
     with pytest.raises(replay.ReplayError, match="layer 1"):
         replay.compare(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X * 0.99), "scaled")
+
+
+def _of_data(X):
+    """A prefix with a loss that the data decide, and one that their last digits do."""
+    return {"settled": [float(X.mean()), 2.0], "jumps": [float(X.astype("f8").sum() * 1e9 % 7)]}
+
+
+@pytest.mark.parametrize("parted, explained", [({"jumps": [0.1]}, True), ({"settled": [0.5, 2.0]}, False), ({"settled": [0.5, 2.0], "jumps": [0.1]}, False),
+                                               ({"jumps": [1e6]}, False)])
+def test_a_loss_that_the_last_digits_of_the_data_move_need_not_be_the_recorded_one(made, monkeypatch, parted, explained):
+    """A gap is explained by a move of like size, and each has to be."""
+    _, (vade, _) = made
+    X = load("digits", n_samples=1000).X
+    monkeypatch.setattr(replay, "prefix", lambda spec, rows, y: _of_data(rows))
+    now = _of_data(X[:replay.ROWS])
+    assert replay.gaps(now, now, "itself") == []
+    found = replay.gaps(now | parted, now, "another")
+    assert found and replay.unsettled(found, vade.spec, X) is explained
+
+
+def test_verify_says_what_rounding_decides(made, monkeypatch):
+    store, (vade, gmm) = made
+    monkeypatch.setattr(replay, "prefix", lambda spec, rows, y: (gmm if spec.method == "gmm" else vade).replay | (
+        {"vade": [x * (1 + float(rows.astype("f8").sum() * 1e9 % 1 + 0.1)) for x in vade.replay["vade"]]} if spec.method == "vade" else {}))
+    result = CliRunner().invoke(app, ["verify", "--workers", "1", "--records", str(store.root)])
+    assert result.exit_code == 0 and "2 of 2 records replay, 1 of them but for what rounding decides" in result.stdout
+    assert re.search(r"same +vade/digits vade .* but for what rounding decides: phase 'vade', step 1: recorded ", result.stdout)
 
 
 @pytest.mark.parametrize("method", ["dec", "vae+gmm", "cgan"])

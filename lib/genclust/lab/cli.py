@@ -133,11 +133,14 @@ def verify(records: Records = None,
     from .replay import NOTES, verify_all
     store = record_store(records)
     word = {True: "same  ", False: "PARTS ", None: "no data"}
-    counts = Counter()
+    counts, unsettled = Counter(), 0
     for outcome in verify_all(store, workers=workers, notes=None if records else project_root() / NOTES, anew=True):
         counts[outcome.same] += 1
-        typer.echo(f"{word[outcome.same]} {outcome.what}", err=not outcome.same)
+        unsettled += bool(outcome.unsettled)
+        typer.echo(f"{word[outcome.same]} {outcome.what}" + (f" but for what rounding decides: {outcome.unsettled}" if outcome.unsettled else ""),
+                   err=not outcome.same)
     typer.echo(f"{counts[True]} of {counts.total()} records replay"
+               + (f", {unsettled} of them but for what rounding decides" if unsettled else "")
                + (f"; {counts[None]} can't be replayed here, without their data" if counts[None] else ""))
     if counts[False]:
         raise typer.Exit(1)
