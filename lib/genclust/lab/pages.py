@@ -161,7 +161,8 @@ def status_page(found: Found, root: Path) -> str:
         scale = shortfall([spec]) or "the paper profile"
         rows.append([f"`{head['id']}`", f"{spec.experiment}, {spec.method}, seed {spec.seed}", scale,
                      f"{p['started'][:10]}, {age} day{'' if age == 1 else 's'} before this page",
-                     {True: "yes, but for what rounding decides" if outcome.unsettled else "yes", False: f"**no**: {outcome.what}", None: "not tried: its data are not here"}[outcome.same],
+                     {True: "yes" + ", but for what rounding decides" * bool(outcome.unsettled), False: f"**no**: {outcome.what}",
+                      None: "not tried: its data are not here"}[outcome.same],
                      cost_text(p["wall_seconds"], p["peak_memory_mb"], p["threads"], p["processor"])])
     missing = Counter((ledger.short, a.reason) for ledger, given in found for a in given if a.verdict == "not run")
     return "\n".join([
