@@ -1,6 +1,7 @@
 """Specs, runs, records, claims, replay and the command line, on the smallest real runs."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -252,6 +253,15 @@ def test_a_loss_that_the_last_digits_of_the_data_move_need_not_be_the_recorded_o
     assert replay.gaps(now, now, "itself") == []
     found = replay.gaps(now | parted, now, "another")
     assert found and replay.unsettled(found, vade.spec, X) is explained
+
+
+def test_a_record_replays_with_other_instructions():
+    """Sums come out otherwise without vector instructions, and the level of a WAMiC critic with them: rounding decides it."""
+    (path,) = (ROOT / "book" / "records" / "all").glob("all-three_moons--wamic--paper-s0-*.json")
+    code = "import sys; from pathlib import Path; from genclust.lab.replay import verify; p = Path(sys.argv[1]); print(verify(p, p.parents[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True,
+                          env=os.environ | {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"})
+    assert "same=True" in done.stdout, done.stdout + done.stderr
 
 
 def test_verify_says_what_rounding_decides(made, monkeypatch):
