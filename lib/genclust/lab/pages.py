@@ -160,13 +160,13 @@ def status_page(found: Found, root: Path) -> str:
         age = (today - datetime.fromisoformat(p["started"])).days
         scale = shortfall([spec]) or "the paper profile"
         rows.append([f"`{head['id']}`", f"{spec.experiment}, {spec.method}, seed {spec.seed}", scale,
-                     p["started"][:10], str(age),
+                     f"{p['started'][:10]} ({age})",
                      {True: "yes" + ", but for what rounding decides" * bool(outcome.unsettled), False: f"**no**: {outcome.what}",
                       None: "not tried: its data are not here"}[outcome.same],
                      cost_text(p["wall_seconds"], p["peak_memory_mb"], p["threads"], p["processor"])])
     missing = Counter((ledger.short, a.reason) for ledger, given in found for a in given if a.verdict == "not run")
     return "\n".join([
-        f"## {len(rows)} records", "", table(["id", "run", "scale", "made", "age (days)", "replays", "cost"], rows), "",
+        f"## {len(rows)} records", "", table(["id", "run", "scale", "made (days ago)", "replays", "cost"], rows), "",
         f"## {sum(missing.values())} claims not run, and why", "",
         table(["paper", "claims", "why"], [[paper, str(n), reason] for (paper, reason), n in missing.most_common()])])
 
