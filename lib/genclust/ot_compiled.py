@@ -217,9 +217,10 @@ def maximise(C, a, b, g, eps, rho, tol, max_iter, reach, kernel, top, s, columns
     K = len(g)
     hard = math.isinf(rho)
     u, moved, target, step, hessian = np.ones(K), np.empty(K), b.copy(), np.empty(K), np.empty((K, K))
+    used = 1
+    curved = yes = used > 0  # for a True that it can see, numba would compile all that is called once more
     _fill_kernel(C, g, eps, kernel, top)
-    total = _evaluate(kernel, u, a, s, columns, hessian, True)
-    used, curved = 1, True
+    total = _evaluate(kernel, u, a, s, columns, hessian, curved)
     while True:
         if not hard:
             target[:] = b * np.exp(-g / rho)
@@ -255,7 +256,7 @@ def maximise(C, a, b, g, eps, rho, tol, max_iter, reach, kernel, top, s, columns
         u[:] = moved
         if np.abs(np.log(u)).max() > reach:
             _fill_kernel(C, g, eps, kernel, top)
-            u[:], curved = 1.0, True
+            u[:], curved = 1.0, yes
             total = _evaluate(kernel, u, a, s, columns, hessian, curved)
 
 
@@ -274,17 +275,12 @@ def newton(C, a, b, g, eps, rho, tol, max_iter, anneal, tuning, plan, f):
             spread += first * (C[i].mean() - C[i].min()) / len(range(0, n, every))
         while level < spread:
             level *= factor
-    while True:
-        last = level <= eps * 1.0001
+    last = False
+    while not last:
+        last = level <= eps * 1.0001 or used >= max_iter  # too late: an approximate plan for the epsilon that was asked for
         u, column_error, steps = maximise(C, a, b, g, eps if last else level, rho, tol if last else max(tol, rough),
-                                          max_iter - used, reach, kernel, top, s, columns)
-        used += steps
-        if last:
-            break
-        if used >= max_iter:  # an approximate plan for the epsilon that was asked for
-            u, column_error, _ = maximise(C, a, b, g, eps, rho, tol, 1, reach, kernel, top, s, columns)
-            break
-        level = max(level / factor, eps)
+                                          max(max_iter - used, 1), reach, kernel, top, s, columns)
+        used, level = used + steps, max(level / factor, eps)
     shift = 0.0
     if math.isinf(rho):  # constants may go from g to f: g of mean 0
         shift = g.mean()
