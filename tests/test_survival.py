@@ -28,7 +28,7 @@ from genclust.lab.runner import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 30
-EPOCHS, LONG = 30, 300  # of a run that takes about a second, and of one that is easily caught half-way
+EPOCHS, LONG = 30, 200  # of a run that takes about a second, and of one that is easily caught half-way
 FEWER = dict(pretrain_epochs=1, init="kmeans")  # a quarter of a short run was EM, for its curve and its start
 
 
@@ -58,7 +58,7 @@ def forks():
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before the server starts
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["genclust.lab.runner", "genclust.vade", "genclust.lab.replay", "genclust.metrics",
-                                    "sklearn.mixture", "sklearn.datasets", "torch._dynamo", "torch._inductor.config"])
+                                    "sklearn.mixture", "sklearn.datasets", "torch._dynamo", "torch._inductor.config", "genclust.lab.cli"])
     return context
 
 
@@ -93,28 +93,62 @@ def project(folder: Path) -> dict:
                          "PYTHONWARNINGS": "ignore"}
 
 
-def command(folder: Path, *words: str, epochs: int = EPOCHS) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "genclust.lab.cli", "run", "vade/digits", "--profile", "smoke", "--method",
-                             "vade", "-p", f"epochs={epochs}", *(f"-p{key}={value}" for key, value in FEWER.items()),
-                             "--records", str(folder / "records"), *words],
-                            env=project(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            # whoever runs the tests in the background has Ctrl-C ignored, and hands that down
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+def _genclust(words: list[str], environment: dict, out: Path, err: Path) -> None:
+    """What `genclust ...` does, in a process that has imported everything already."""
+    from genclust.lab.cli import main
+    for stream, path in ((sys.stdout, out), (sys.stderr, err)):
+        with open(path, "w") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    # whoever runs the tests in the background has Ctrl-C ignored, and hands that down
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(environment)
+    sys.argv = ["genclust", *words]
+    main()
 
 
-def ended(process: subprocess.Popen, code: int = 0) -> str:
-    """What a command said on its error stream, without the progress bars."""
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == code, said
-    return "\n".join(line for line in said.replace("\r", "\n").splitlines() if line.startswith("genclust: ") or "  vade/" in line)
+class Command:
+    """`genclust ...` in a process of its own."""
+
+    def __init__(self, forks, folder: Path, *words: str):
+        self.out, self.err = (folder / f"{name}-{time.monotonic_ns()}.txt" for name in ("out", "err"))
+        self.process = forks.Process(target=_genclust, args=([*words], project(folder), self.out, self.err))
+        self.process.start()
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def ended(self, code: int = 0) -> str:
+        """What it said, when it has ended with this exit code."""
+        self.process.join(180)
+        said = self.out.read_text() + self.err.read_text()
+        assert self.process.exitcode == code, said
+        return said
 
 
-def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 120):
+@pytest.fixture(scope="module")
+def command(forks):
+    """``command(folder, *words)`` starts `genclust run` of the spec, with more words."""
+    def start(folder: Path, *words: str, epochs: int = EPOCHS) -> Command:
+        return Command(forks, folder, "run", "vade/digits", "--profile", "smoke", "--method", "vade", "-p", f"epochs={epochs}",
+                       *(f"-p{key}={value}" for key, value in FEWER.items()), "--records", str(folder / "records"), *words)
+    return start
+
+
+def ended(process: Command, code: int = 0) -> str:
+    """What a command said in its end, without the progress bars."""
+    return "\n".join(line for line in process.ended(code).replace("\r", "\n").splitlines()
+                     if line.startswith("genclust: ") or "  vade/" in line)
+
+
+def wait_for(condition, process: Command | None = None, seconds: float = 120):
     """Until ``condition()`` holds, and what it gave."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen"
-        assert process is None or process.poll() is None, process.stderr.read()
+        assert process is None or process.poll() is None, process.err.read_text()
         time.sleep(0.02)
     return found
 
@@ -159,7 +193,7 @@ def test_killed_at_random_moments(forks, whole, tmp_path, fault):
           "to the uninterrupted run, and no half-written file is left")
 
 
-def test_interrupted_from_the_keyboard(long, tmp_path, fault):
+def test_interrupted_from_the_keyboard(command, long, tmp_path, fault):
     """Ctrl-C (SIGINT) while a run trains"""
     process = command(tmp_path, epochs=LONG)
     wait_for(lambda: training(tmp_path), process)
@@ -202,7 +236,7 @@ def mounted(folder: Path, *options: str):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk(whole, tmp_path, fault):
+def test_a_full_disk(command, whole, tmp_path, fault):
     """The disk is full (a tmpfs of 256 kB) when a checkpoint is written"""
     with mounted(tmp_path / "work", "size=256k"):
         filler = tmp_path / "work" / "filler"
@@ -219,7 +253,7 @@ def test_a_full_disk(whole, tmp_path, fault):
           "nothing half-written; with space again, bit-identical")
 
 
-def test_a_full_disk_for_records(whole, tmp_path, fault):
+def test_a_full_disk_for_records(command, whole, tmp_path, fault):
     """The disk is full when the record is written"""
     with mounted(tmp_path / "records", "size=4k"):
         said = ended(command(tmp_path), code=1)
@@ -232,7 +266,7 @@ def test_a_full_disk_for_records(whole, tmp_path, fault):
           "bit-identical")
 
 
-def test_a_read_only_work_folder(tmp_path, fault):
+def test_a_read_only_work_folder(command, tmp_path, fault):
     """The folder for checkpoints is on a read-only file system"""
     with mounted(tmp_path / "work", "ro"):
         said = ended(command(tmp_path), code=1)
@@ -281,7 +315,7 @@ def test_a_truncated_checkpoint(forks, whole, tmp_path, fault, keep):
     fault("seen, set aside as .damaged, and the run started over: bit-identical")
 
 
-def test_an_edited_record(whole, tmp_path, fault):
+def test_an_edited_record(forks, whole, tmp_path, fault):
     """A record edited by hand (a better accuracy), and one cut short"""
     store = RecordStore(tmp_path / "records")
     store.put(whole[0].model_copy(update={"arrays": None}))
@@ -293,15 +327,14 @@ def test_an_edited_record(whole, tmp_path, fault):
         with pytest.raises(RecordError, match="not as its run wrote it"):
             store.get(spec())
         for words in (["status"], ["verify"], ["show", spec().id]):
-            done = subprocess.run([sys.executable, "-m", "genclust.lab.cli", *words, "--records", str(store.root)],
-                                  env=project(tmp_path), capture_output=True, text=True, timeout=120)
             hidden = words == ["status"] and changed == text[: len(text) // 2]  # its head is whole, and all that is shown
-            assert hidden or (done.returncode == 1 and "not as its run wrote it" in done.stdout + done.stderr), words
+            said = Command(forks, tmp_path, *words, "--records", str(store.root)).ended(0 if hidden else 1)
+            assert hidden or "not as its run wrote it" in said, words
     fault("refused wherever it is read, with its file's name and the mend; a listing reads heads only, and shows the one "
           "that was cut behind its head, which is as its run wrote it")
 
 
-def test_a_loss_that_stops_being_finite(tmp_path, fault):
+def test_a_loss_that_stops_being_finite(command, tmp_path, fault):
     """The loss becomes NaN (a learning rate of 1e30)"""
     said = ended(command(tmp_path, "-p", "learning_rate=1e30", epochs=3), code=1)
     assert "lower learning_rate" in said and "phase 'vade'" in said
@@ -348,7 +381,7 @@ def worker_of(nanny: subprocess.Popen) -> int:
     return next(p.pid for p in psutil.Process(nanny.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline()))
 
 
-def test_a_cluster_worker_killed(long, tmp_path, fault):
+def test_a_cluster_worker_killed(command, long, tmp_path, fault):
     """`kill -9` of a Dask worker in the middle of a run"""
     with cluster(tmp_path, free_port()) as (address, _, nanny):
         process = command(tmp_path, "--scheduler", address, epochs=LONG)
@@ -361,7 +394,7 @@ def test_a_cluster_worker_killed(long, tmp_path, fault):
           "to a local one")
 
 
-def test_the_scheduler_killed(long, tmp_path, fault):
+def test_the_scheduler_killed(command, long, tmp_path, fault):
     """`kill -9` of the Dask scheduler in the middle of a run"""
     port = free_port()
     with cluster(tmp_path, port) as (address, scheduler, _):
@@ -381,7 +414,7 @@ def test_the_scheduler_killed(long, tmp_path, fault):
           "the worker had finished, or takes the run up: bit-identical")
 
 
-def test_no_scheduler_answers(tmp_path):
+def test_no_scheduler_answers(command, tmp_path):
     process = command(tmp_path, "--scheduler", f"tcp://127.0.0.1:{free_port()}")
     assert "start one with `dask scheduler`" in ended(process, code=1)
 
