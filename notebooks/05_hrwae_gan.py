@@ -361,8 +361,12 @@ plots.table(rows) if rows else Markdown("No ablation is recorded yet.")
 # %% [markdown]
 # **Three and four groups.** The author could not train them ("it would have been interesting to see what would happen
 # with larger Ls"). Bounded moments, a posterior relative to its prior, a weight that grows over the first epochs and
-# discriminators that learn faster than the encoder are what we gave ours; whether that is enough, the rows for
-# $L = 3$ and $4$ above and in Figure 4 say. Our addition.
+# discriminators that learn faster than the encoder are not enough: the rows for $L = 3$ and $4$ end far from their priors, as
+# the text says. What is missing is the start. With random samplers the groups below the top begin with priors and posteriors
+# that are far from each other, in many dimensions at once, and discriminators that see the difference at once; both sides then
+# move, and neither finds the other. *Started at the priors*, the samplers' weights are zero: $p$ and $q$ of those groups are both
+# standard normal to begin with, whatever the image, and leave that only as far as the reconstruction pays for it. Our addition:
+# `HRWAEGAN(n_groups=4, start="prior")`.
 #
 # **Two instances, two organisations?** (section 4.3) The mutual information of the partitions that the same group gives
 # in different runs: 1 would be the same partition.

@@ -170,6 +170,20 @@ def test_posterior_is_relative_to_the_prior():
         assert torch.allclose(found.posteriors[1][moment], torch.tensor(sum(bounded)))
 
 
+def test_groups_started_at_the_priors_are_standard_normal_whatever_the_image():
+    images = torch.rand(5, 1, 16, 16, generator=generator(1))
+    for start in ("prior", "random"):
+        net = HierarchicalAutoencoder(16, 1, 3, 2, 4, 0, generator(), start)
+        found = net(images, noise)
+        for p, q in zip(found.priors[1:], found.posteriors[1:]):
+            at_the_prior = all(not x.any() for x in (*p, *q))
+            assert at_the_prior == (start == "prior")
+    net = HierarchicalAutoencoder(16, 1, 3, 2, 4, 0, generator(), "prior")
+    found = net(images, noise)
+    (found.posteriors[2].mean.sum() + found.priors[1].log_std.sum()).backward()
+    assert net.groups[1].posterior_sampler.weight.grad.any() and net.groups[0].prior_sampler.weight.grad.any(), "nothing learns"
+
+
 def test_lower_groups_see_the_image_and_priors_only_what_is_above():
     net = autoencoder(n_groups=2).eval()
     x = torch.rand(2, 1, 16, 16, generator=generator())

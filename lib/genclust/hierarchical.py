@@ -99,12 +99,15 @@ class Group(nn.Module):
     Named as in NVAE, whose cells these are: samplers give a distribution's parameters, combiners join two maps.
     """
 
-    def __init__(self, channels: int, latent_channels: int, generator: torch.Generator):
+    def __init__(self, channels: int, latent_channels: int, start: str, generator: torch.Generator):
         super().__init__()
         self.prior_sampler = _conv(channels, 2 * latent_channels, 1, generator)
         self.encoder_combiner = _conv(channels, channels, 1, generator)
         self.posterior_sampler = _conv(channels, 2 * latent_channels, 3, generator)
         self.decoder_combiner = _conv(channels + latent_channels, channels, 1, generator)
+        if start == "prior":
+            nn.init.zeros_(self.prior_sampler.weight)
+            nn.init.zeros_(self.posterior_sampler.weight)
 
     def prior(self, decoded: Tensor) -> Normal:
         """p(z_l | z_<l) from the decoder's map, which depends on z_<l alone."""
@@ -134,10 +137,11 @@ class HierarchicalAutoencoder(nn.Module):
     latent_channels : of every group, so that group l has latent_channels * 4^(l + 1) dimensions.
     width : channels of the first cell; each further one has twice as many.
     extra : layers in each cell that keep the side.
+    start : ``"prior"``: below the top, p and q both start as standard normal; ``"random"``: from random samplers.
     """
 
     def __init__(self, side: int, channels: int, n_groups: int, latent_channels: int, width: int, extra: int,
-                 generator: torch.Generator):
+                 generator: torch.Generator, start: str = "random"):
         super().__init__()
         n = n_cells(side)
         self.latent_channels = latent_channels
@@ -153,7 +157,7 @@ class HierarchicalAutoencoder(nn.Module):
             Cell(_doubling(a, b, generator), b, extra, nn.ReLU(inplace=True), generator)
             for a, b in zip(widths, widths[1:]))
         self.output = _doubling(widths[-1], channels, generator, bias=True)
-        self.groups = nn.ModuleList(Group(widths[level], latent_channels, generator) for level in range(1, n_groups))
+        self.groups = nn.ModuleList(Group(widths[level], latent_channels, start, generator) for level in range(1, n_groups))
 
     def forward(self, images: Tensor, draw: Draw) -> Pass:
         """Encodes (n, channels, side, side), draws z_l and a rival of it from its prior group by group, and decodes."""

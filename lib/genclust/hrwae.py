@@ -58,14 +58,14 @@ class HRWAENetwork(nn.Module):
     """
 
     def __init__(self, image_shape: tuple[int, int, int], likelihood: str, n_groups: int, latent_channels: int,
-                 width: int, extra: int, discriminator_width: int, generator: torch.Generator):
+                 width: int, extra: int, discriminator_width: int, generator: torch.Generator, start: str = "random"):
         super().__init__()
         height, across, channels = self.image_shape = tuple(image_shape)
         self.likelihood = likelihood
         side = padded_side(height, across)
         top, left = (side - height) // 2, (side - across) // 2
         self.padding = (left, side - across - left, top, side - height - top)
-        self.autoencoder = HierarchicalAutoencoder(side, channels, n_groups, latent_channels, width, extra, generator)
+        self.autoencoder = HierarchicalAutoencoder(side, channels, n_groups, latent_channels, width, extra, generator, start)
         self.discriminators = nn.ModuleList(
             LatentDiscriminator(latent_channels * 4 ** (level + 1), discriminator_width, generator)
             for level in range(n_groups))
@@ -126,6 +126,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     n_groups : L, from 1 (a relativistic WAE-GAN) to N = log2(side) - 1, 4 for images of 32 x 32.
     latent_channels : of each group; group l has ``latent_channels * 4^(l + 1)`` dimensions.
     width, extra_layers : channels of the first cell; the text's non-reducing layers in each cell.
+    start : of the groups below the top: ``"random"``, or ``"prior"``, where prior and posterior both start as standard normal
+        and leave it as they learn. From three groups on a random start ends far from the priors, this one does not.
     discriminator_width : of the two hidden layers of each discriminator.
     image_shape : (height, width, channels) of a row, the channels of a pixel side by side; None takes a row for a
         square image. Images are padded with zeros to a side that is a power of two.
@@ -166,6 +168,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         "latent_channels": [POSITIVE],
         "width": [POSITIVE],
         "extra_layers": [COUNT],
+        "start": [StrOptions({"random", "prior"})],
         "discriminator_width": [POSITIVE],
         "image_shape": ["array-like", None],
         "regulariser": [StrOptions({*REGULARISERS, "kl"})],
@@ -186,8 +189,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         "cluster_selection": [StrOptions({"leaf", "eom"})],
     }
 
-    def __init__(self, n_groups=2, *, latent_channels=4, width=16, extra_layers=0, discriminator_width=128,
-                 image_shape=None, likelihood="auto", regulariser="relativistic", adversarial_weight=20.0,
+    def __init__(self, n_groups=2, *, latent_channels=4, width=16, extra_layers=0, start="random",
+                 discriminator_width=128, image_shape=None, likelihood="auto", regulariser="relativistic", adversarial_weight=20.0,
                  group_decay=0.5, intermediate_weight=10.0, noise_weight=0.5, epochs=20, attention_rounds=1,
                  attention_epochs=10, warm_up=0.1, batch_size=128, learning_rate=3e-4, clustering="hdbscan",
                  cluster_group=0, n_clusters=10, n_neighbors=None, min_cluster_size=None, cluster_selection="leaf",
@@ -196,6 +199,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         self.latent_channels = latent_channels
         self.width = width
         self.extra_layers = extra_layers
+        self.start = start
         self.discriminator_width = discriminator_width
         self.image_shape = image_shape
         self.likelihood = likelihood
@@ -249,7 +253,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
     def _build(self, n_features, generator):
         return HRWAENetwork(self.image_shape_, self.likelihood_, self.n_groups, self.latent_channels, self.width,
-                            self.extra_layers, self.discriminator_width, generator)
+                            self.extra_layers, self.discriminator_width, generator, self.start)
 
     def planned_epochs(self) -> dict[str, int]:
         """The phases of a fit, in order, and the epochs of each: what a progress bar counts."""

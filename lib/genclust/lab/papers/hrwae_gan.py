@@ -140,6 +140,8 @@ METHODS = {f"hrwae-l{n}": _method(f"HRWAE-GAN, L = {n}") for n in (1, 2, 3, 4)} 
     "hrwae-l2-no-attention": _method("L = 2, no noise attention"),
     "hrwae-l2-extra-layers": _method("L = 2, n = m = 1"),
     "hrwae-l3-no-intermediate": _method("L = 3, no intermediate loss"),
+    "hrwae-l3-prior": _method("L = 3, started at the priors"),
+    "hrwae-l4-prior": _method("L = 4, started at the priors"),
 }
 
 # --- Experiments --------------------------------------------------------------------------------
@@ -161,6 +163,8 @@ _ABLATIONS = _GROUPS | {
     "hrwae-l2-no-attention": dict(n_groups=2, noise_weight=0.0, epochs=30),
     "hrwae-l2-extra-layers": dict(n_groups=2, extra_layers=1),
     "hrwae-l3-no-intermediate": dict(n_groups=3, intermediate_weight=0.0),
+    "hrwae-l3-prior": dict(n_groups=3, start="prior"),
+    "hrwae-l4-prior": dict(n_groups=4, start="prior"),
 }
 
 
