@@ -156,6 +156,8 @@ _SCALES: dict[str, dict[str, Any]] = {
 }
 _ROWS = {"quick": 2000, "smoke": 300}
 _GROUPS = {f"hrwae-l{n}": dict(n_groups=n) for n in (1, 2, 3, 4)}
+# A random start, the text's as far as one can tell, does not train from three groups on: the ablations show both.
+_TRAINED = _GROUPS | {f"hrwae-l{n}": dict(n_groups=n, start="prior") for n in (3, 4)}
 _ABLATIONS = _GROUPS | {
     "hrwae-l1-standard": dict(n_groups=1, regulariser="standard"),
     "hrwae-l1-smoothed": dict(n_groups=1, regulariser="smoothed"),
@@ -177,10 +179,10 @@ def _experiment(dataset: str, about: str, methods: dict[str, dict[str, Any]], ro
 
 
 EXPERIMENTS = {
-    "hrwae-gan/fashion_mnist": _experiment("fashion_mnist", "Tables 1 and 2, Figures 4 and 5", _GROUPS),
-    "hrwae-gan/mnist": _experiment("mnist", "Table 2 and Figure 3", _GROUPS),
-    "hrwae-gan/cifar10": _experiment("cifar10", "Table 2", _GROUPS),
-    "hrwae-gan/cifar10_jpeg": _experiment("cifar10_jpeg", "Table 2, on a copy whose pixels are not the original's", _GROUPS),
+    "hrwae-gan/fashion_mnist": _experiment("fashion_mnist", "Tables 1 and 2, Figures 4 and 5", _TRAINED),
+    "hrwae-gan/mnist": _experiment("mnist", "Table 2 and Figure 3", _TRAINED),
+    "hrwae-gan/cifar10": _experiment("cifar10", "Table 2", _TRAINED),
+    "hrwae-gan/cifar10_jpeg": _experiment("cifar10_jpeg", "Table 2, on a copy whose pixels are not the original's", _TRAINED),
     "hrwae-gan/digits": _experiment("digits", "a small set for trying things: images of side 8 have two cells", {
         m: own for m, own in _GROUPS.items() if own["n_groups"] <= 2}),
     "hrwae-gan/ablations": _experiment("fashion_mnist", "what each part is for, on 10 000 rows", _ABLATIONS, rows=10_000),
