@@ -73,7 +73,7 @@ EXCLUDED: dict[str, str] = {
     ("hrwae-l2", "hrwae-l3", "hrwae-l4"), "costs more than L = 1, and its paper finds it no better at clustering"
 ) | dict.fromkeys(
     ("hrwae-l1-standard", "hrwae-l1-smoothed", "beta-vae", "hrwae-l2-no-attention", "hrwae-l2-extra-layers",
-     "hrwae-l3-no-intermediate", "hrwae-l3-prior", "hrwae-l4-prior"), "is an ablation of HRWAE-GAN"
+     "hrwae-l3-no-intermediate", "hrwae-l3-prior", "hrwae-l4-prior", "hrwae-l4-even"), "is an ablation of HRWAE-GAN"
 )
 
 
