@@ -120,10 +120,10 @@ class Command:
     def send_signal(self, number: int) -> None:
         os.kill(self.process.pid, number)
 
-    def ended(self, code: int = 0) -> str:
-        """What it said, when it has ended with this exit code."""
+    def ended(self, code: int = 0) -> tuple[str, str]:
+        """Its output and error streams, when it has ended with this exit code."""
         self.process.join(180)
-        said = self.out.read_text() + self.err.read_text()
+        said = self.out.read_text(), self.err.read_text()
         assert self.process.exitcode == code, said
         return said
 
@@ -138,9 +138,9 @@ def command(forks):
 
 
 def ended(process: Command, code: int = 0) -> str:
-    """What a command said in its end, without the progress bars."""
-    return "\n".join(line for line in process.ended(code).replace("\r", "\n").splitlines()
-                     if line.startswith("genclust: ") or "  vade/" in line)
+    """What a command said on its error stream, without the progress bars."""
+    _, said = process.ended(code)
+    return "\n".join(line for line in said.replace("\r", "\n").splitlines() if line.startswith("genclust: ") or "  vade/" in line)
 
 
 def wait_for(condition, process: Command | None = None, seconds: float = 120):
@@ -329,7 +329,7 @@ def test_an_edited_record(forks, whole, tmp_path, fault):
         for words in (["status"], ["verify"], ["show", spec().id]):
             hidden = words == ["status"] and changed == text[: len(text) // 2]  # its head is whole, and all that is shown
             said = Command(forks, tmp_path, *words, "--records", str(store.root)).ended(0 if hidden else 1)
-            assert hidden or "not as its run wrote it" in said, words
+            assert hidden or "not as its run wrote it" in "".join(said), words
     fault("refused wherever it is read, with its file's name and the mend; a listing reads heads only, and shows the one "
           "that was cut behind its head, which is as its run wrote it")
 

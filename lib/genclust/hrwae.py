@@ -127,15 +127,16 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     latent_channels : of each group; group l has ``latent_channels * 4^(l + 1)`` dimensions.
     width, extra_layers : channels of the first cell; the text's non-reducing layers in each cell.
     start : of the groups below the top: ``"random"``, or ``"prior"``, where prior and posterior both start as standard normal
-        and leave it as they learn. From three groups on a random start ends far from the priors, this one does not.
+        and leave it as they learn. From three groups on a random start ends far from the priors, this one does not; four
+        groups need ``group_decay=1`` as well.
     discriminator_width : of the two hidden layers of each discriminator.
     image_shape : (height, width, channels) of a row, the channels of a pixel side by side; None takes a row for a
         square image. Images are padded with zeros to a side that is a power of two.
     likelihood : ``"bernoulli"``, ``"gaussian"``, or ``"auto"``: the first for one channel inside [0, 1].
     regulariser : ``"relativistic"`` (eqs. 3 and 4), ``"standard"`` (eq. 2), ``"smoothed"`` (eq. 2 with labels of
         0.9), or ``"kl"``: KL(q || p) in place of the adversary, which is a beta-VAE.
-    adversarial_weight, group_decay : alpha of eq. 9; group l has alpha_l = ``group_decay^l`` in eqs. 5 and 6. A fourth group
-        stays near its prior with 1 alone. For ``"kl"`` the weight is beta.
+    adversarial_weight, group_decay : alpha of eq. 9; group l has alpha_l = ``group_decay^l`` in eqs. 5 and 6. For
+        ``"kl"`` the weight is beta.
     intermediate_weight : of L_I in eq. 9, cosine dissimilarity of feature maps; nothing for L = 1.
     noise_weight : beta of eq. 9. L_N counts points and has no gradient: the rows that are noise count (1 + beta)
         times in L_R. The text calls 1 + beta kappa.
