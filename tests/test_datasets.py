@@ -406,8 +406,8 @@ def damaged(how):
         "empty": b"",
         "longer": content + b"\0",
         "altered": content[:40] + bytes([content[40] ^ 1]) + content[41:],
-        "truncated gzip": gzip.compress(content)[:-9],
-        "altered gzip": gzip.compress(content)[:30] + b"??" + gzip.compress(content)[32:],
+        "truncated gzip": gzip.compress(content, mtime=0)[:-9],
+        "altered gzip": gzip.compress(content, mtime=0)[:30] + b"??" + gzip.compress(content, mtime=0)[32:],
     }[how]
 
 
