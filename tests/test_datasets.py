@@ -60,7 +60,7 @@ DIGESTS = {
     "cifar10": "5f7d85b3c4d3", "cifar10_train": "5f7d85b3c4d3", "cifar10_jpeg": "6fc362064132",
     "cifar10_jpeg_train": "6fc362064132", "image_segmentation": "b2345ad619f1",
     "artificial_characters": "d067babd254f", "artificial_characters_instances": "58b346e8b629",
-    "hhar": "78c8ae82e3e4", "rcv1": "654da04aac3e", "rcv1_10k": "b4f155acf7d3", "reuters21578": "376987fd5f76",
+    "hhar": "78c8ae82e3e4", "rcv1": "654da04aac3e", "rcv1_10k": "b4f155acf7d3", "reuters21578": "5d60f770b718",
 }
 
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import os
+import string
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -322,6 +323,16 @@ def test_reuters_rows_are_weights_of_words():
     row = np.sort(X[1][X[1] > 0]) / np.sqrt(formats.N_WORDS)
     assert np.allclose(row, np.array([prices, oils]) / np.hypot(prices, oils), atol=1e-6)
     assert np.allclose(np.linalg.norm(X, axis=1), np.sqrt(formats.N_WORDS), rtol=1e-6)
+
+
+def test_of_words_with_equal_counts_the_first_in_the_alphabet_are_taken():
+    rare = [a + b + c for a in "bcd" for b in "aeiou" for c in "fghjklmnp"]  # 135 words, once each
+    often = [f"{a}{b}zz" for a in string.ascii_lowercase for b in string.ascii_lowercase]
+    often = [*often, *(word + "z" for word in often), *(word + "zz" for word in often)][: formats.N_WORDS - 5]
+    shuffled = np.random.default_rng(0).permutation(rare)
+    X = formats.word_weights([*shuffled, " ".join(often), " ".join(often)])
+    assert X.shape == (len(rare) + 2, formats.N_WORDS)
+    assert sorted(shuffled[X[: len(rare)].any(axis=1)]) == sorted(rare)[:5]
 
 
 @pytest.mark.parametrize("damage", [

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from genclust.datasets import load
+from genclust.datasets import DATASETS, load
 from genclust.lab import claims, replay
 from genclust.lab.cli import app, parse_overrides, parse_seeds, summary
 from genclust.lab.experiments import make_specs, recompute, recompute_all
@@ -653,6 +654,17 @@ def test_verify_passes_and_then_fails_on_a_changed_loss(made, monkeypatch):
     _half_entropy(monkeypatch)
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1 and "1 of 2 records replay" in result.output and "phase 'vade'" in result.output
+
+
+def test_verify_says_that_the_data_were_others(made, monkeypatch):
+    store, (vade, _) = made
+    path = store.path(vade.spec)
+    data = load("digits", n_samples=1000)
+    monkeypatch.setattr(replay, "_data", lambda *_: replace(data, digest="5d60f770b718" * 5))
+    assert replay.verify(path, store.root).same, "digits are scaled here, and may be rounded here"
+    monkeypatch.setattr(replay, "DATASETS", {"digits": replace(DATASETS["digits"], make=None)})
+    outcome = replay.verify(path, store.root)
+    assert not outcome.same and f"digest {data.digest[:12]}; today's is 5d60f770b718. `genclust run --force`" in outcome.what
 
 
 def test_what_verify_found_the_book_need_not_replay(made, tmp_path, monkeypatch):

@@ -416,9 +416,9 @@ DATASETS: dict[str, Source] = {
             ),
             recipe="The stories with exactly one topic, if that is one of the four largest: earn, acq, crude or trade. Title "
                    "and body in lower case; words are two letters or more, without scikit-learn's English stop words, "
-                   "not stemmed. The 2000 words with the highest counts in these stories; (1 + log count) times the smooth "
-                   "inverse document frequency; rows scaled to a norm of the root of 2000, so that the mean square "
-                   "of the features is 1, as DEC prepared RCV1.",
+                   "not stemmed. The 2000 words with the highest counts in these stories, of equal counts the first in the "
+                   "alphabet; (1 + log count) times the smooth inverse document frequency; rows scaled to a norm of the "
+                   "root of 2000, so that the mean square of the features is 1, as DEC prepared RCV1.",
             read=formats.read_reuters,
             slow=True,
         ),

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from joblib import cpu_count
 
+from ..datasets import DATASETS
 from .files import sha256, write_atomic
 from .papers import METHODS, is_bare
 from .provenance import LIBRARY
@@ -154,6 +155,10 @@ def verify(path: Path, root: Path) -> Outcome:
         if data is None:
             return Outcome(path.stem, None, f"{record.spec}: its data are not here (genclust data fetch {record.spec.dataset}, "
                                             "or data add)")
+        source = DATASETS.get(record.spec.dataset)
+        if record.provenance.data != data.digest and not (source and source.make):  # what is made here may be rounded here
+            raise ReplayError(f"{record.spec}: its data were others, of digest {record.provenance.data[:12]}; today's is "
+                              f"{data.digest[:12]}. `genclust run --force` runs it anew.")
         found = gaps(record.replay, prefix(record.spec, data.X, data.y), str(record.spec))
         if found and not unsettled(found, record.spec, data.X, data.y):
             raise ReplayError(f"{record.spec}: {found[0]}")
