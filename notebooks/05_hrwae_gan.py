@@ -222,8 +222,8 @@ def table_rows(name, prefix, rs, group):
     for suffix in ("avg", "best"):
         for column, metric in COLUMNS.items():
             claim = claims[f"{prefix}/{column}-{suffix}"]
-            title = f"{column.replace('-', ' ')} ({suffix})"
-            row[0][title] = value_text(claim.value, "percent") + (f" ± {claim.spread:g}" if claim.spread else "")
+            title = f"{column.replace('-', ' ')}, {suffix} (%)"
+            row[0][title] = f"{claim.value:.2f}" + (f" ± {claim.spread:g}" if claim.spread else "")
             values = [100 * r.metrics[f"g{group}_{metric}"] for r in (rs if suffix == "avg" else [best] if best else [])]
             row[1][title] = tables.spread(values) or "not recorded"
     row[0]["clusters (best)"] = f"{claims[f'{prefix}/clusters'].value:g}"
@@ -274,10 +274,10 @@ for d, experiments in (("mnist", ["mnist"]), ("fashion-mnist", ["fashion_mnist"]
         for whose, values in (("published", [claims[f"hrwae-gan/table2/{d}/hrwae-gan-gmm/total-acc-{s}"].value for s in ("avg", "best")]),
                               (f"ours, {len(rs)} seed{'s' * (len(rs) != 1)}", [np.mean(gmm), max(gmm)] if gmm else [])):
             rows.append({"row": f"{experiment}, GMM" if whose == "published" else "", "whose": whose, **{
-                f"total acc ({s})": f"{v:.2f} %" for s, v in zip(("avg", "best"), values)}})
+                f"total acc, {s} (%)": f"{v:.2f}" for s, v in zip(("avg", "best"), values)}})
     for c in claims.values():
         if c.id.startswith(f"hrwae-gan/table2/{d}/") and c.kind == "quoted" and c.unit == "percent":
-            rows.append({"row": f"{c.where.row} (quoted)", "whose": "published", "total acc (avg)": value_text(c.value, "percent")})
+            rows.append({"row": f"{c.where.row} (quoted)", "whose": "published", "total acc, avg (%)": f"{c.value:.2f}"})
 plots.table(rows)
 
 # %% tags=["hide-input"]

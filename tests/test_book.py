@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def some_replayed(store, notes):
-    """Every tenth record replayed, for the page: `genclust verify` replays them all, and takes minutes."""
+    """Every fortieth record replayed, for the page: `genclust verify` replays them all, and takes minutes."""
     for i, path in enumerate(store.paths()):
-        yield verify(path, store.root) if i % 10 == 0 else Outcome(path.stem, None, "")
+        yield verify(path, store.root) if i % 40 == 0 else Outcome(path.stem, None, "")
 
 
 @pytest.fixture(scope="module")
