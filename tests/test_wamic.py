@@ -342,8 +342,9 @@ def test_a_run_that_diverges_ends_as_a_record_that_says_so(tmp_path, monkeypatch
     assert record.curve("mixture", "accuracy")[0] == [1]
 
 
-def test_a_record_of_a_choice_has_every_replica(tmp_path):
-    spec = make_specs("wamic/three_moons", profile="smoke", methods=["wamic-selection"])[0]
+@pytest.mark.parametrize("experiment", ["wamic/three_moons", "wamic/mnist-k"])
+def test_a_record_of_a_choice_has_every_replica(experiment, tmp_path):
+    spec = make_specs(experiment, profile="smoke", methods=["wamic-selection"])[0]
     store = RecordStore(tmp_path / "records")
     record = execute(spec, store, tmp_path / "work")
     arrays = store.arrays(record)

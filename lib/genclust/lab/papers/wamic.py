@@ -145,6 +145,18 @@ EXPERIMENTS = {f"wamic/{d}": Experiment(
     {m: {"n_clusters": k, **params} for m, params in _METHODS.items()}, _PROFILES) for d, k in _SETS.items()}
 EXPERIMENTS["wamic/three_moons"] = Experiment("wamic", "three_moons", "Section 4.2 and Figure 2", _MOONS, _MOONS_PROFILES)
 
+# What the conclusion leaves for the future: the same choice of K on real data. 10 000 digits and small networks, so that
+# eight runs for each K are affordable on a processor.
+_DIGITS_K: dict[str, Any] = dict(
+    candidates=[6, 8, 10, 12, 14], n_replicas=8, latent_dim=10, hidden=[256, 256], critic_hidden=[128, 128], pretrain_epochs=40,
+    pretrain_learning_rate=1e-3, pretrain_lr_decay=0.93, batch_size=128, n_init=3, penalty=10.0, warmup=100, iterations=600,
+    learning_rate=2e-5, critic_learning_rate=1e-3, estimate_iterations=1000, estimate_learning_rate=1e-3, encoder_epochs=10,
+    encoder_start="same")
+EXPERIMENTS["wamic/mnist-k"] = Experiment("wamic", "mnist", "Section 5: the number of clusters on real data", {"wamic-selection": _DIGITS_K}, {
+    "paper": {"n_samples": 10_000},
+    "quick": {"n_samples": 2000, "wamic-selection": _MOONS_QUICK | dict(candidates=[8, 10, 12], pretrain_epochs=10, n_replicas=2)},
+    "smoke": {"n_samples": 1000, "wamic-selection": _MOONS_SMOKE | dict(hidden=[64, 32])}})
+
 # --- Properties, and checks without records -------------------------------------------------------
 
 MOONS = 3
