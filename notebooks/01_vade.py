@@ -111,7 +111,7 @@ plots.table({name: value.detach().numpy() for name, value in terms.items()})
 
 # %% [markdown]
 # **The start.** The mixture that VaDE starts from decides much of what it becomes. The paper pretrains "a stacked
-# autoencoder", fits a GMM to its codes, and says no more. Here every layer is pretrained as a denoising autoencoder
+# autoencoder", fits a GMM to its codes, and says only that a few epochs are enough. Here every layer is pretrained as a denoising autoencoder
 # {cite}`vincent2010`, then all of them together, and three label-free starts are recorded under their own names:
 #
 # - **VaDE**: EM with full covariances on the codes, the most likely of 10 starts. It is the start that AE+GMM's row
@@ -179,8 +179,8 @@ plots.table([{
 # ## Table 2: clustering accuracy
 #
 # The paper takes the best of 10 restarts by objective. So do we, over the seeds that are recorded; mean and standard
-# deviation over those seeds stand beside it. The paper's cells of LDMGI and DEC are quoted from Xie et al.; our DEC has
-# an autoencoder of its own, which is fine-tuned for longer than that of AE+GMM and VaDE: see at the end.
+# deviation over those seeds stand beside it. Of the paper's cells of LDMGI and DEC those with a dagger, both on MNIST and DEC on
+# the whole of Reuters, are quoted from Xie et al., the others it measured; our DEC has an autoencoder of its own, which is fine-tuned for longer than that of AE+GMM and VaDE: see at the end.
 
 # %% tags=["hide-input"]
 PUBLISHED = {"gmm": "gmm", "ae+gmm": "ae+gmm", "vae+gmm": "vae+gmm", "dec": "dec", "vade": "vade", "vade-umap": None,

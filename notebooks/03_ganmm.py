@@ -22,8 +22,8 @@
 #
 # **What this chapter establishes.** Which of these orders and values come back on the two tables and, as far as they are
 # recorded, on MNIST; what the differences between the paper and its authors' code are worth; whether plain EM really
-# converges too early; and how large epsilon is in practice. **What it does not.** The paper does not say how it ran DEC
-# on raw features, other than without an autoencoder. Here nothing is pretrained, and the encoder starts at random.
+# converges too early; and how large epsilon is in practice. **What it does not.** The paper names the implementation of
+# DEC that it ran, and of its runs on raw features only that the autoencoder was not fine-tuned. Here nothing is pretrained, and the encoder starts at random.
 #
 # *Recorded* numbers come from runs at the paper's scale that are committed with the book. *Live* ones were trained while
 # this page was built, at the scale of the profile below.

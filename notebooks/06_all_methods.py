@@ -201,7 +201,8 @@ display(Markdown("\n".join(f"- {line}" for line in grid.advice(found)) if ranked
 # ## Choosing without labels
 #
 # A deep method is run from several seeds, and in practice one run is kept. VaDE's paper keeps the one with the best objective;
-# the others give means, or do not say. For every setting with two or more recorded runs: the score of the run that the objective takes; the median over the runs
+# HRWAE-GAN's prints means and, as "best", the run of the highest accuracy, which takes labels to find; the others give means, or do not
+# say. For every setting with two or more recorded runs: the score of the run that the objective takes; the median over the runs
 # and their spread, from lowest to highest; the best run, which only labels can find (an **oracle**: nobody has it in
 # practice); and the **selection gap** between the two. None of the five papers reports it.
 

@@ -75,7 +75,8 @@ class Claim(_Strict):
     ``cell`` names what is measured, method/data/metric, in the same words wherever a paper reports it, so that
     papers that disagree are found. ``doubt`` says why a printed figure looks wrong. ``computed`` names a check that
     needs no records: it is computed whenever the ledger is. ``reduced`` says in what the runs that answer it are smaller than
-    those of its source, where no parameter of ours shows it.
+    those of its source, where no parameter of ours shows it. ``level`` is the p below which an order holds, where the paper
+    names another than 0.05.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+(/[a-z0-9+.-]+)+$")
@@ -91,6 +92,7 @@ class Claim(_Strict):
     answered_by: AnsweredBy | None = None
     computed: str | None = None
     tolerance: float | None = None
+    level: float = Field(default=0.05, gt=0, lt=1)
     cell: str | None = Field(default=None, pattern=r"^[a-z0-9+.-]+/[a-z0-9+.-]+/[a-z0-9+.-]+$")
     doubt: str | None = None
     why: str | None = None
@@ -310,9 +312,10 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
     higher = claim.kind != "order" or claim.better == "higher"
     p = welch(a, b, higher)
-    reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}"
+    reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}" + (
+        f", to be below {claim.level:g}" if claim.level != 0.05 else "")
     if claim.kind == "order":
-        return _judged(p < 0.05, reason, found | {"values": a})
+        return _judged(p < claim.level, reason, found | {"values": a})
     return _judged((p < 0.05) == (claim.value < 0.05), reason, found | {"values": [p], "measured": p})
 
 
