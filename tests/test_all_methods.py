@@ -168,7 +168,9 @@ def made(tmp_path_factory):
     for dataset, methods in (("digits", ["kmeans", "vade", "sae+ganmm"]), ("three_moons", ["kmeans", "ganmm"])):
         for spec in make_specs(f"all/{dataset}", profile="smoke", methods=methods, seeds=(0, 1) if dataset == "digits" else (0,)):
             execute(Spec(**spec.model_dump() | {"profile": "paper"}), store, root / "work")
-    return root, store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "is_catalogued", lambda spec: True)  # smoke runs that pass for full ones
+        yield root, store
 
 
 def test_a_bare_run_keeps_labels_and_scores_alone_and_shares_nothing(made):
@@ -259,6 +261,8 @@ def test_a_missing_cell_says_why(made, monkeypatch):
     assert "data not here (genclust data add cifar10_jpeg)" in found["vade", "cifar10_jpeg"].missing
     cell = found["vade", "digits"]
     assert not cell.missing and len(cell.values["accuracy"]) == 2 and cell.mean("accuracy") == np.mean(cell.values["accuracy"])
+    monkeypatch.setattr(grid, "is_catalogued", lambda spec: spec.method != "vade")  # a run with parameters of its own has no cell
+    assert {(c.method, c.dataset): c for c in grid.cells(store)}["vade", "digits"].missing == "not run yet"
     scores = grid.matrix(list(found.values()))
     assert scores.shape == (len(grid.methods()), len(all_methods.SETS))
     assert scores[grid.methods().index("vade"), all_methods.SETS.index("digits")] == cell.mean("accuracy")

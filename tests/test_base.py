@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
 
 import genclust
 from genclust import Autoencoder, VaDE, base
@@ -403,6 +405,59 @@ def test_interrupted_fit_can_be_taken_up_by_the_same_estimator(interrupted):
     with pytest.raises(Stop):
         model.fit(X, checkpoint=interrupted, callback=stop_at("vade", 4))
     assert_same_fit(model.fit(X, checkpoint=interrupted), vade().fit(X))
+
+
+def test_a_fit_that_fails_leaves_nothing_to_predict_with():
+    model = vade().fit(X)
+    with pytest.raises(FloatingPointError):
+        model.set_params(learning_rate=1e30).fit(X)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    with pytest.raises(Stop):
+        model.set_params(learning_rate=1e-3).fit(X, callback=stop_at("vade", 2))
+    with pytest.raises(NotFittedError):
+        model.transform(X)
+    refused = vade(n_clusters=1000)
+    with pytest.raises(ValueError, match="n_clusters=1000"):
+        refused.fit(X)
+    with pytest.raises(NotFittedError):
+        refused.predict(X)
+
+
+def test_a_restart_that_fails_is_left_out(monkeypatch):
+    phases, failing = VaDE._phases, {1}
+    seeds = []
+
+    def breaks(self, trainer):
+        seeds.append(self.seed_)
+        if len(seeds) - 1 in failing:
+            raise FloatingPointError("the loss became nan")
+        phases(self, trainer)
+
+    monkeypatch.setattr(VaDE, "_phases", breaks)
+    with pytest.warns(RuntimeWarning, match="restart failed and is left out: the loss became nan"):
+        model = vade(n_restarts=3, pretraining=None).fit(X)
+    assert len(seeds) == 3 and model.seed_ in (seeds[0], seeds[2]) and np.array_equal(model.predict(X), model.labels_)
+    failing |= {3, 4}
+    with pytest.raises(FloatingPointError), warnings.catch_warnings(action="error"):
+        model.set_params(n_restarts=2).fit(X)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(hidden=[-3]), r"hidden=\[-3\]"), (dict(hidden=[2.5]), r"hidden=\[2.5\]"), (dict(hidden=(8, 0)), r"hidden=\(8, 0\)"),
+    (dict(device="meta"), "device='meta'")])
+def test_sizes_and_devices_that_can_not_be_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        vade(**changes).fit(X)
+
+
+def test_what_is_no_code_is_not_decoded():
+    model = vade(pretraining=None, epochs=1).fit(X)
+    for Z, words in ((np.zeros((3, 5)), "Z has 5 columns, but a code has 2"), (np.full((3, 2), np.nan), "NaN"), (np.zeros(2), "2D array")):
+        with pytest.raises(ValueError, match=words):
+            model.inverse_transform(Z)
 
 
 def test_restarts_resume_one_by_one(tmp_path, save_always):

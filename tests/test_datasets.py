@@ -548,6 +548,17 @@ def test_what_is_slow_to_read_is_read_once(inject, tmp_path):
     assert load("tiny").digest != one.digest and read_twice.calls == 3
 
 
+def test_what_is_slow_to_read_may_be_put_there_by_another_process_meanwhile(inject, tmp_path, monkeypatch):
+    root = write(tmp_path / "cache" / "tiny", CONTENTS)
+    inject(slow=True)
+    one, glob = load("tiny"), Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "read-gone.npz", *glob(self, pattern)] if "read-" in pattern else glob(self, pattern))
+    assert np.array_equal(load("tiny").X, one.X)  # between the listing and the reading a file went
+    monkeypatch.undo()
+    (kept,) = root.glob("read-*.npz")
+    assert kept.exists()
+
+
 def test_what_is_slow_to_read_comes_from_a_cache_that_cannot_be_written(inject, tmp_path, monkeypatch):
     read_twice.calls = 0
     write(tmp_path / "cache" / "tiny", CONTENTS)

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from torch.nn import functional as F
 
 from genclust import GANMM, embedded_ganmm
-from genclust.base import Trainer
+from genclust.base import Diverged, Trainer
 from genclust.dcgan import ReplicaCritic, ReplicaGenerator
 from genclust.ganmm import _EpsilonEM, _mutual_information, _sigma_steps
 from genclust.metrics import accuracy, purity
@@ -275,12 +275,21 @@ def test_convergence_ends_a_fit_once_sigma_is_at_its_last_share(monkeypatch):
     assert not rest.converged_ and rest.n_iter_ == 20
 
 
+@pytest.mark.parametrize("lipschitz", ["clip", "penalty"])
+def test_divergence_is_said_and_is_no_convergence(lipschitz):
+    """The classifier's losses are not finite long before they are looked at, and rows are drawn by what it says."""
+    model = small(init="kmeans", pretrain_iterations=0, learning_rate=1e38, lipschitz=lipschitz, iterations=120)
+    with pytest.raises(Diverged, match="'ganmm' diverged"):
+        model.fit(BLOBS)
+    assert not model.converged_ and np.isfinite(model.predict_proba(BLOBS)).all()
+
+
 @pytest.mark.parametrize("changes", [
     dict(alternation="epoch"), dict(e_step="critics"), dict(borrowing="highest"), dict(fakes="proportional"),
     dict(lipschitz="penalty"), dict(init="kmeans"), dict(init=None), dict(init=np.arange(200) % 3),
     dict(quirks=("double softmax", "untrained output", "single-cluster batches", "unclipped pretraining")),
     dict(networks="dcgan", channels=2), dict(networks="dcgan", channels=2, precision="bfloat16"),
-    dict(networks="dcgan", channels=2, lipschitz="penalty"), dict(sigma=0.0), dict(n_clusters=1), dict(n_restarts=2),
+    dict(networks="dcgan", channels=2, lipschitz="penalty"), dict(lipschitz="penalty", precision="bfloat16"), dict(sigma=0.0), dict(n_clusters=1), dict(n_restarts=2),
 ])
 def test_every_variant_fits_and_is_used(changes):
     model = small(**dict(iterations=4, pretrain_iterations=2) | changes).fit(DIGITS)

@@ -50,6 +50,9 @@ CASES = {
     "vae_steadier": (drifts(beta_vae=CALM, hrwae_l1_standard=WILD), drifts(beta_vae=CALM, hrwae_l1_standard=CALM)),
     "wae_reconstructs_better": tuple(runs(hrwae_l1_standard={"reconstruction_held_out": [a]}, beta_vae={"reconstruction_held_out": [b]})
                                      for a, b in ((1, 2), (2, 1))),
+    "reconstruction_tells_quality": tuple(
+        runs(**{f"hrwae_l{n}": {"reconstruction_held_out": [9 - n, 8.5 - n], f"g0_{TOTAL}": [sign * n, sign * (n + 0.5)]} for n in (1, 2, 3, 4)})
+        for sign in (1, -1)),
     "groups_destabilise": (drifts(hrwae_l1=CALM, hrwae_l2=CALM, hrwae_l3=WILD, hrwae_l4=[9.0, 9.0]),
                            drifts(hrwae_l1=CALM, hrwae_l2=WILD, hrwae_l3=CALM, hrwae_l4=WILD)),
     "two_groups_destabilise": (drifts(hrwae_l1=CALM, hrwae_l2=WILD), drifts(hrwae_l1=CALM, hrwae_l2=CALM)),
@@ -75,6 +78,13 @@ def test_a_statement_holds_and_fails(check):
     for asked, there in zip((True, False), CASES[check]):
         holds, said = getattr(hrwae_gan, check)(there)
         assert bool(holds) is asked and said
+
+
+@pytest.mark.parametrize("check", ["relativistic_stable", "smoothing_helps_in_part", "vae_steadier", "two_groups_destabilise", "extra_layers_destabilise"])
+def test_a_share_of_instances_needs_two(check):
+    one = {m: own[:1] for m, own in CASES[check][0].items()}
+    with pytest.raises(LookupError, match="1 of at least 2 runs"):
+        getattr(hrwae_gan, check)(one)
 
 
 @pytest.mark.parametrize("check", sorted(CASES))

@@ -323,7 +323,7 @@ class Shelf:
 
 def records_with(record, accuracies, objectives=None):
     return [record.model_copy(update={
-        "spec": record.spec.model_copy(update={"profile": "paper", "n_samples": None, "params": {}}),
+        "spec": make_specs("vade/digits", profile="paper", methods=["gmm"])[0],
         "metrics": record.metrics | {"accuracy": a}, "objective": o})
         for a, o in zip(accuracies, objectives or accuracies)]
 
@@ -358,6 +358,14 @@ def test_verdicts_on_orders(made, a, b, verdict):
     asked = claim(kind="order", value=None, unit=None, says="GMM beats k-means",
                   answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans"))
     assert claims.answer(asked, shelf).verdict == verdict
+
+
+@pytest.mark.parametrize("level, verdict", [(0.05, "not reproduced"), (0.1, "reproduced")])
+def test_an_order_holds_at_the_level_that_the_paper_names(made, level, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], [0.80, 0.83, 0.81]), kmeans=records_with(made[1][1], [0.77, 0.81, 0.78]))
+    found = claims.answer(claim(kind="order", value=None, unit=None, says="GMM beats k-means", level=level,
+                                answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans")), shelf)
+    assert found.verdict == verdict and "Welch p = 0.0" in found.reason and ("to be below 0.1" in found.reason) is (level == 0.1)
 
 
 def test_an_order_may_be_of_what_is_better_low_and_across_experiments(made):
@@ -557,8 +565,8 @@ def test_every_ledger_is_whole_and_its_cells_use_the_same_words():
 
 
 def test_a_record_of_fewer_epochs_is_at_reduced_scale(made):
-    record = made[1][0]
-    record = record.model_copy(update={"spec": record.spec.model_copy(update={"profile": "paper"})})
+    less = make_specs("vade/digits", profile="paper", methods=["vade"], epochs=2, n_samples=1000)[0]
+    record = made[1][0].model_copy(update={"spec": less})
     asked = claim(answered_by=dict(experiment="vade/digits", method="vade", metric="accuracy"))
     found = claims.answer(asked, Shelf(vade=[record]))
     assert found.verdict == "at reduced scale" and "epochs 2 of 150" in found.reason and "1000 rows" in found.reason
@@ -636,6 +644,27 @@ def test_more_rows_than_there_are_is_refused():
         make_specs("vade/digits", n_samples=1798)
 
 
+def test_a_command_is_one_that_a_shell_takes():
+    assert recompute(smoke(hidden=[48, 24])).endswith("-p 'hidden=[48, 24]'")
+    whole = make_specs("vade/digits", profile="quick", methods=["vade"], n_samples=DATASETS["digits"].n)[0]
+    assert whole.n_samples is None
+    subset = make_specs("vade/digits", profile="quick", methods=["vade"])[0].n_samples
+    assert recompute(whole).endswith(f"--n-samples {DATASETS['digits'].n}" if subset else "--force")
+
+
+def test_an_override_that_every_estimator_has_reaches_those_that_do_not_list_it():
+    specs = make_specs("ot-clustering/imbalanced", learning_rate=0.01)
+    assert specs and all(s.params["learning_rate"] == 0.01 for s in specs)
+
+
+@pytest.mark.parametrize("changes, counts", [
+    (dict(), True), (dict(epochs=3), True), (dict(n_clusters=14), False), (dict(hidden=[4]), False), (dict(learning_rate=1.0), False)])
+def test_a_run_with_parameters_of_its_own_answers_no_claim(changes, counts):
+    (spec,) = make_specs("vade/mnist", profile="paper", methods=["vade"], **changes)
+    assert claims.is_catalogued(spec) is counts
+    assert all(map(claims.is_catalogued, make_specs("ot-clustering/epsilon", profile="paper")))
+
+
 def test_one_command_recomputes_what_differs_in_seeds_or_methods_alone():
     specs = [s for m, seeds in (("gmm", [2, 0, 1]), ("kmeans", [0]), ("vade", range(3)))
              for s in make_specs("vade/digits", profile="smoke", methods=["gmm" if m == "kmeans" else m], seeds=seeds,
@@ -677,6 +706,10 @@ def test_what_verify_found_the_book_need_not_replay(made, tmp_path, monkeypatch)
     book, replayed = RecordStore(tmp_path / "book" / "records"), []
     monkeypatch.setattr(replay, "verify", lambda path, root: replayed.append(path) or replay.Outcome(path.stem, False, "replayed"))
     assert [o.same for o in replay.verify_all(book, workers=1, notes=tmp_path / replay.NOTES)] == [True, True] and not replayed
+    path = next(path.with_suffix(".npz") for path in book.paths() if path.with_suffix(".npz").exists())
+    path.write_bytes(path.read_bytes()[:-1])
+    list(replay.verify_all(book, workers=1, notes=tmp_path / replay.NOTES))
+    assert [p.stem for p in replayed] == [path.stem], "what is known is of the arrays, too"
     assert [o.same for o in replay.verify_all(book, workers=1, notes=tmp_path / replay.NOTES, anew=True)] == [False, False]
 
 

@@ -171,6 +171,11 @@ def test_digits_n2d_beats_kmeans():
     assert accuracy(y, found) > kmeans + 0.03  # 0.861 against 0.792; 0.876 and 0.878 for seeds 1 and 2
 
 
+def test_umap_embedding_of_few_rows_has_fewer_dimensions():
+    pytest.importorskip("umap")
+    assert UMAPEmbedding(n_components=10).fit_transform(np.random.default_rng(0).random((5, 20), np.float32)).shape == (5, 4)
+
+
 def test_umap_embedding_refuses(monkeypatch):
     with pytest.raises(NotFittedError):
         UMAPEmbedding().transform(BLOBS)

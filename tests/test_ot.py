@@ -203,6 +203,18 @@ def test_derivatives(size_penalty, part):
     assert gradcheck(function, (C, logits_a, logits_b), atol=1e-6)
 
 
+@pytest.mark.parametrize("apart", [1.0, 4.0, 16.0])
+def test_the_plan_of_clusters_far_apart_has_derivatives_of_nothing(apart):
+    """No row is shared, so that no small change moves the plan, and the system of its derivatives has no rank."""
+    generator = torch.Generator().manual_seed(0)
+    centers = apart * torch.eye(3, dtype=torch.float64)
+    z = centers.repeat(20, 1) + 0.01 * torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    C = squared_distances(z, centers).requires_grad_()
+    plan = transport(C, 0.01).plan
+    (grad,) = torch.autograd.grad((plan * torch.rand(plan.shape, generator=generator, dtype=torch.float64)).sum(), C)
+    assert torch.allclose(grad, torch.zeros_like(grad), atol=1e-9)
+
+
 def test_derivatives_equal_those_through_the_iterations():
     C = problem(20, 4).requires_grad_()
     target = torch.rand(20, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)

@@ -14,7 +14,6 @@ from genclust.lab.experiments import make_specs, recompute
 from genclust.lab.papers import CHECKS, EXPERIMENTS, ot_clustering
 from genclust.lab.records import RecordStore
 from genclust.lab.runner import execute
-from genclust.lab.specs import Spec
 
 
 def runs(**accuracies):
@@ -42,8 +41,9 @@ def test_comparisons_over_epsilon():
     flat = {e: (0.85, 0.84) for e in ot_clustering.EPSILONS}
     falling = {e: (0.85 - 0.05 * i, 0.84 - 0.05 * i) for i, e in enumerate(ot_clustering.EPSILONS)}
     assert ot_clustering.robust_to_epsilon(runs(ot=flat))[0] and not ot_clustering.robust_to_epsilon(runs(ot=falling))[0]
-    assert ot_clustering.pretraining_robust(runs(ot=falling, ot_p=flat))[0]
-    assert not ot_clustering.pretraining_robust(runs(ot=flat, ot_p=falling))[0]
+    assert ot_clustering.pretraining_robust(runs(ot=falling, ot_p=flat, soft_kmeans=falling, soft_kmeans_p=flat))[0]
+    assert not ot_clustering.pretraining_robust(runs(ot=flat, ot_p=falling, soft_kmeans=falling, soft_kmeans_p=flat))[0]
+    assert not ot_clustering.pretraining_robust(runs(ot=falling, ot_p=flat, soft_kmeans=flat, soft_kmeans_p=falling))[0]
     assert ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=flat, soft_kmeans={e: (0.8, 0.8) for e in flat}))[0]
     assert not ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=falling, soft_kmeans=flat))[0]
     with pytest.raises(LookupError, match="at epsilon 10"):
@@ -70,7 +70,8 @@ def store(tmp_path_factory):
     made = RecordStore(folder / "records")
     for spec in make_specs("ot-clustering/mnist_train", profile="smoke", methods=["ot", "ae+kmeans"], seeds=(0, 1)):
         record = execute(spec, made, folder / "work")
-        full = Spec(**spec.model_dump() | {"profile": "paper"})
+        (full,) = make_specs("ot-clustering/mnist_train", profile="paper", methods=[spec.method], seeds=[spec.seed], n_samples=spec.n_samples,
+                             **{key: value for key, value in spec.params.items() if key.endswith("epochs")})
         made.put(record.model_copy(update={"spec": full}), {"labels": made.arrays(record)["labels"]})
     return made
 

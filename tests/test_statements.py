@@ -14,6 +14,14 @@ def record(**content):
     return SimpleNamespace(**content)
 
 
+@pytest.mark.parametrize("codes, holds", [((0.9, 0.88), True), ((0.8, 0.84), False)])
+def test_the_autoencoder_does_most_of_the_way_to_no_error(codes, holds):
+    runs = {m: [record(metrics={"accuracy": v}) for v in values] for m, values in (("kmeans", (0.72,)), ("ae+gmm-centred", codes))}
+    assert wamic.autoencoder_does_most(runs)[0] is holds
+    with pytest.raises(LookupError):
+        wamic.autoencoder_does_most({"kmeans": runs["kmeans"]})
+
+
 @pytest.mark.parametrize("values, holds", [((0.5, 0.4, 0.6), True), ((0.6, 0.7, 0.5), False)])
 def test_accuracy_rises_from_the_first_epoch_to_the_last(values, holds):
     assert vade.accuracy_rises(record(curve=lambda phase, key: ((1, 2, 3), values)), {}, None)[0] is holds

@@ -269,6 +269,17 @@ def test_choice_is_what_its_figures_say(choice):
     assert choice.sample(4, cluster=choice.n_clusters_ - 1)[0].shape == (4, 6)
 
 
+def test_a_choice_that_diverges_takes_a_number_that_it_measured(choice, monkeypatch):
+    loss = WAMiCNetwork.generator_loss
+    monkeypatch.setattr(WAMiCNetwork, "generator_loss", lambda self, noise: loss(self, noise) * (
+        float("nan") if self.mixture.logits.shape[-1] == 3 else 1.0))
+    model = WAMiCSelection(**CHOICE)
+    with pytest.raises(Diverged, match="K=3"):
+        model.fit(X)
+    assert model.n_clusters_ == 2 and np.array_equal(model.wasserstein_[0], choice.wasserstein_[0])
+    assert np.isposinf(model.wasserstein_[1]).all() and np.isfinite(model.objective_)
+
+
 def test_bic_is_scikit_learns(choice):
     from sklearn.mixture import GaussianMixture
     model = WAMiCSelection(**CHOICE | dict(candidates=(3,), n_replicas=1, iterations=0, warmup=0, encoder_epochs=0,

@@ -11,7 +11,7 @@ from sklearn.base import ClusterMixin
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
 from .base import EVAL_BATCH, DeepEstimator, Trainer, exponential_decay
@@ -143,9 +143,13 @@ class CodingEstimator(DeepEstimator):
         return self._map(self.module_.encoder, rows).cpu().numpy()
 
     def inverse_transform(self, Z) -> np.ndarray:
-        """Reconstructions of codes (n, latent_dim), the means of p(x | z): (n, n_features) float32."""
+        """Reconstructions of codes (n, latent_dim), the means of p(x | z): (n, n_features) float32. ValueError
+        for what is no code."""
         check_is_fitted(self)
-        codes = torch.as_tensor(np.asarray(Z, dtype=np.float32), device=self.device_)
+        Z = check_array(Z, dtype=np.float32)
+        if Z.shape[1] != self.latent_dim:
+            raise ValueError(f"Z has {Z.shape[1]} columns, but a code has {self.latent_dim}")
+        codes = torch.from_numpy(np.ascontiguousarray(Z)).to(self.device_)
         out = self._map(self.module_.decoder, codes)
         return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
 

@@ -13,10 +13,12 @@ import hashlib
 import json
 import math
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,8 @@ def resolve_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         raise ValueError(f"device={device!r} is not a device: use 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r}, but torch sees no CUDA device: use 'auto' or 'cpu'")
     return found
@@ -501,18 +505,24 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             it began with.
             With ``n_restarts`` > 1 each restart has a file of its own beside it.
         cache : folder in which pretrained layers are kept and found: estimators with the same layers,
-            pretraining, seed and data train them once. The result is the same without it.
+            pretraining, seed and data train them once. The result is the same without it, but that the history of these layers
+            has what the callback of the fit that trained them added.
         max_steps : end every phase after so many optimizer steps; their losses are kept in
             ``step_losses_``. This is how a recorded run is replayed.
 
         Raises
         ------
         ValueError : for data or parameters that can't work, before any work is done.
-        FloatingPointError : when the loss stops being finite; Diverged, a kind of it, where an adversarial phase
-            does, with the estimator usable in the last finite state.
+        FloatingPointError : when the loss stops being finite, and the estimator is then not fitted; Diverged, a kind of it,
+            where an adversarial phase does, with the estimator usable in the last finite state. Of several restarts
+            one that fails is left out, with a warning.
         CheckpointError : when the checkpoint is damaged or belongs to another fit.
         """
         self._validate_params()
+        for name in ("hidden", "critic_hidden", "image_shape"):
+            sizes = getattr(self, name, None)
+            if sizes is not None and not all(isinstance(size, Integral) and size > 0 for size in np.ravel(sizes)):
+                raise ValueError(f"{name}={sizes!r}: give whole numbers above 0")
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         if getattr(self, "n_clusters", 1) > len(X):
             raise ValueError(f"n_clusters={self.n_clusters} is more than n_samples={len(X)}: lower n_clusters")
@@ -524,7 +534,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         first_seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         checkpoint = None if checkpoint is None else Path(checkpoint)
 
-        best, threads = None, torch.get_num_threads()
+        best, failed, threads = None, None, torch.get_num_threads()
         for restart in range(self.n_restarts):
             seed = nth_seed(first_seed, restart)
             file = checkpoint
@@ -532,10 +542,17 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 file = checkpoint.with_name(f"{checkpoint.stem}.{restart}{checkpoint.suffix}")
             try:
                 self._fit_once(data, seed, dtype, callback, file, cache and Path(cache), max_steps)
+            except FloatingPointError as error:  # another start may end well
+                failed = error
+                continue
             finally:
                 torch.set_num_threads(threads)
             if best is None or self.objective_ > best["objective_"]:
                 best = {k: v for k, v in vars(self).items() if k.endswith("_") or k == "module_"}
+        if best is None:
+            raise failed
+        if failed is not None:
+            warnings.warn(f"a restart failed and is left out: {failed}", RuntimeWarning, stacklevel=2)
         vars(self).update(best)
         return self
 
@@ -552,18 +569,22 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.threads_ = torch.get_num_threads()
         diverged = None
         try:
-            if not trainer.finished:
-                self._phases(trainer)
-                trainer.finish()
-        except Diverged as error:
-            diverged = error
-        module.eval()
-        self._conclude(X)
+            try:
+                if not trainer.finished:
+                    self._phases(trainer)
+                    trainer.finish()
+            except Diverged as error:
+                diverged = error
+            module.eval()
+            self._conclude(X)
+            if diverged is None and max_steps is None and not math.isfinite(self.objective_):
+                raise FloatingPointError(f"the fit ended with an objective of {self.objective_}: "
+                                         "lower learning_rate, or look for extreme values in X")
+        except BaseException:
+            del self.module_  # half-trained, it would predict all the same
+            raise
         if diverged is not None:
             raise diverged
-        if max_steps is None and not math.isfinite(self.objective_):
-            raise FloatingPointError(f"the fit ended with an objective of {self.objective_}: "
-                                     "lower learning_rate, or look for extreme values in X")
 
     def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None) -> str:
         """Names this fit: parameters that change its result (or those in ``names``), precision, seed and data."""
@@ -576,6 +597,9 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return hashlib.sha256(text.encode() + X.cpu().numpy().tobytes()).hexdigest()
 
     # -- using ---------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
 
     def _rows(self, X) -> Tensor:
         """Checked rows on the fitted device, (n, d) float32."""

@@ -79,7 +79,7 @@ class _EpsilonEM:
     def __init__(self, model: GANMM, trainer: Trainer):
         self.model, self.trainer, self.net, self.X = model, trainer, model.module_, trainer.X
         self.source, self.K, self.batch = trainer.generator, model.n_clusters, model.batch_size
-        self.schedule = [(0, 0.0)] if model.e_step == "critics" else _sigma_steps(model.sigma)
+        self.schedule = model._schedule()
         self.fakes: list[tuple[Tensor, Tensor]] = []
         self.own: Tensor | None = None
 
@@ -129,6 +129,7 @@ class _EpsilonEM:
         else:
             self.rows = torch.arange(n, device=self.X.device)
         q = self.model._posterior(self.X[self.rows])
+        q = q.where(q.isfinite(), 1 / K)  # of a classifier that diverged: its loss says so, and no draw fails before
         self.sigma = next(share for start, share in reversed(self.schedule) if iteration >= start)
         mine = q.argmax(1) == torch.arange(K, device=q.device)[:, None]
         self.own = self.model._refill(mine, q).float()
@@ -168,7 +169,7 @@ class _EpsilonEM:
         """loss_D of all K, added up; with a gradient penalty where the weights are not clipped."""
         real = self._own_and_borrowed()
         with torch.no_grad():
-            fake = self.net.draw(self.batch, self.source)
+            fake = self.net.draw(self.batch, self.source).to(real.dtype)  # bfloat16 under autocast
         distance = wasserstein(*self.net.scores(real, fake)).sum()
         if self.model.lipschitz == "clip":
             return -distance, {}
@@ -188,8 +189,7 @@ class _EpsilonEM:
         logs["largest"], logs["empty"], logs["sigma"] = float(sizes.max()), int((sizes == 0).sum()), self.sigma
         self.trainer.kept["labels"] = labels
         model.labels_ = labels.cpu().numpy()  # for callbacks
-        moved = [h["moved"] for h in (*self.trainer.history, logs) if h["phase"] == "ganmm"][-model.patience:]
-        return self.sigma == self.schedule[-1][1] and len(moved) == model.patience and max(moved) < model.tol
+        return model._at_rest([*self.trainer.history, logs])
 
 
 def _sigma_steps(sigma: float | Sequence[Sequence[float]]) -> list[tuple[int, float]]:
@@ -350,6 +350,16 @@ class GANMM(ClusterMixin, DeepEstimator):
         return GANMMNetwork(self.networks, n_features, self.n_clusters, self.noise_dim, self.hidden, self.channels,
                             self.lipschitz == "clip", generator)
 
+    def _schedule(self) -> list[tuple[int, float]]:
+        """Which share is borrowed, from which iteration on."""
+        return [(0, 0.0)] if self.e_step == "critics" else _sigma_steps(self.sigma)
+
+    def _at_rest(self, history: Sequence[dict]) -> bool:
+        """Whether a history ends as converged: see ``tol``."""
+        last = [h for h in history if h["phase"] == "ganmm"][-self.patience:]
+        return (len(last) == self.patience and last[-1]["sigma"] == self._schedule()[-1][1]
+                and max(h["moved"] for h in last) < self.tol)
+
     def _round(self, n: int) -> int:
         """Generator steps for one E-step: 1, or what ``round_epochs`` passes of the critics over n rows come to."""
         if self.alternation == "iteration":
@@ -419,7 +429,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         self.labels_ = q.argmax(1).cpu().numpy()
         self.weights_ = np.bincount(self.labels_, minlength=self.n_clusters) / len(X)
         self.n_iter_ = int(self.module_.iteration)
-        self.converged_ = self.n_iter_ < self.iterations
+        self.converged_ = self._at_rest(self.history_)
         self.objective_ = _mutual_information(q)
 
     # -- using ---------------------------------------------------------------------------------

@@ -262,8 +262,8 @@ class _Solution(torch.autograd.Function):
             if rho != 0:  # the columns hold too: A dg = -dp, or db, for what moves the column sums at fixed g
                 columns = plan.sum(-2) + (b == 0)  # a column without weight is left alone
                 A = (torch.diag_embed(columns) - share.mT @ plan) / eps
-                if rho is None:
-                    A = A + 1 / (eps * plan.shape[-1] ** 2)  # the null space (constants) made regular
+                if rho is None:  # the null space (constants) made regular; between clusters that share no row A is nothing at all
+                    A = A + 1 / (eps * plan.shape[-1] ** 2) + torch.eye(plan.shape[-1]).to(A) * (1e-12 / eps)
                 else:
                     A = A + torch.diag_embed(_target(b, g, rho) / rho)
                 v = torch.linalg.solve(A, rows(W).sum(-2))

@@ -48,5 +48,5 @@ def umap_reducer(n: int, d: int, random_state, *, n_components: int = 10, n_neig
     except ImportError:
         raise ImportError("UMAP needs umap-learn: pip install 'genclust[umap]'") from None
     _keep_what_is_compiled()
-    return UMAP(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d), min_dist=0.0,
+    return UMAP(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d, n - 1), min_dist=0.0,
                 random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral", **options)

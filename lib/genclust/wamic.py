@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 
@@ -320,7 +321,8 @@ class SelectionNetwork(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
         for name in ("wasserstein", "bic", "silhouette"):
-            self.register_buffer(name, torch.zeros(len(networks), n_replicas, dtype=torch.float64))
+            unknown = math.inf if name == "wasserstein" else math.nan  # for what a fit that diverges does not come to
+            self.register_buffer(name, torch.full((len(networks), n_replicas), unknown, dtype=torch.float64))
 
 
 class WAMiCSelection(AdversarialMixture):

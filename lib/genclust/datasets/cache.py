@@ -197,7 +197,10 @@ def kept(source: Source, root: Path) -> Arrays:
     """
     prefix = f"read-{digest_of(source)[:16]}-"
     for path in root.glob(f"{prefix}*.npz"):
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # another process has just put its own there
+            continue
         if path.stem == prefix + sha256(data)[:32]:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 if "X" in arrays:
@@ -210,10 +213,11 @@ def kept(source: Source, root: Path) -> Arrays:
     else:
         np.savez(stream, y=y, X=X)
     try:
+        mine = root / f"{prefix}{sha256(stream.getvalue())[:32]}.npz"
         with locked(root):
-            for old in root.glob(f"{prefix}*.npz"):
+            for old in set(root.glob(f"{prefix}*.npz")) - {mine}:
                 old.unlink()
-            store(stream.getvalue(), root / f"{prefix}{sha256(stream.getvalue())[:32]}.npz")
+            store(stream.getvalue(), mine)
     except OSError as error:
         logger.info("%s", error)
     return X, y

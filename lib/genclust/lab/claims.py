@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -201,14 +202,14 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     if claim.answered_by is None:
         return Answer(claim=claim, verdict="not run", reason=claim.not_run or "")
     by = claim.answered_by
-    records = store.find(experiment=by.experiment, method=by.method, profile="paper")
+    records = _runs_of(store, by.experiment, by.method)
     if not records:
         return Answer(claim=claim, verdict="not run", reason=claim.not_run or "no record yet")
     scale = _all_of(claim.reduced, shortfall([record.spec for record in records]))
     if claim.kind == "property":
         return _property(claim, store, records, scale)
     if by.against:
-        others = store.find(experiment=by.against_experiment or by.experiment, method=by.against, profile="paper")
+        others = _runs_of(store, by.against_experiment or by.experiment, by.against)
         if claim.kind == "order" or by.reduce == "p-value":
             return _welch(claim, records, others, scale)
         if not others:
@@ -281,7 +282,7 @@ class _Runs(Mapping):
     def __getitem__(self, key: str | tuple[str, str]) -> list[Record]:
         if key not in self.asked:
             experiment, method = key if isinstance(key, tuple) else (self.experiment, key)
-            self.asked[key] = self.store.find(experiment=experiment, method=method, profile="paper")
+            self.asked[key] = _runs_of(self.store, experiment, method)
         return self.asked[key]
 
     def __iter__(self):
@@ -363,13 +364,34 @@ def _all_of(*reasons: str | None) -> str:
     return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
+SCALE = ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "encoder_epochs", "pretrain_iterations", "channels")
+
+
+@lru_cache
+def _catalogued(experiment: str, method: str) -> list[Spec]:
+    """The specs that the catalogue has for a method at the paper's scale: one, or one for each point of what is varied."""
+    from .experiments import make_specs
+    return make_specs(experiment, profile="paper", methods=[method])
+
+
+def is_catalogued(spec: Spec) -> bool:
+    """Whether a run's parameters are the catalogue's, or smaller ones in scale alone. A run with others of the user's own is
+    no answer to a claim."""
+    def kept(params: Mapping) -> dict:
+        return {key: value for key, value in params.items() if key not in SCALE}
+    return any(kept(spec.params) == kept(full.params) for full in _catalogued(spec.experiment, spec.method))
+
+
+def _runs_of(store: RecordStore, experiment: str, method: str) -> list[Record]:
+    return [r for r in store.find(experiment=experiment, method=method, profile="paper") if is_catalogued(r.spec)]
+
+
 def shortfall(specs: list[Spec]) -> str:
     """In what specs fall short of the paper profile as catalogued, "" where in nothing."""
-    from .experiments import make_specs
     found = []
     for spec in specs:
-        full = make_specs(spec.experiment, profile="paper", methods=[spec.method])[0]
-        for key in ("epochs", "pretrain_epochs", "layer_epochs", "iterations", "encoder_epochs", "pretrain_iterations", "channels"):
+        full = _catalogued(spec.experiment, spec.method)[0]
+        for key in SCALE:
             if spec.params.get(key, 0) < full.params.get(key, 0):
                 found.append(f"{key.replace('_', ' ')} {spec.params[key]} of {full.params[key]}")
         if spec.n_samples != full.n_samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -83,9 +84,9 @@ def changes(spec: Spec) -> str:
     """The options that make a spec differ from what its experiment has in its profile."""
     usual = make_specs(spec.experiment, profile=spec.profile, methods=[spec.method], seeds=[spec.seed])[0]
     varied = {key for point in EXPERIMENTS[spec.experiment].grid for key in point}
-    words = "".join(f" -p {key}={json.dumps(value)}" for key, value in spec.params.items()
+    words = "".join(" -p " + shlex.quote(f"{key}={json.dumps(value)}") for key, value in spec.params.items()
                     if usual.params.get(key) != value or key in varied)
-    return words + (f" --n-samples {spec.n_samples}" if spec.n_samples != usual.n_samples else "")
+    return words + (f" --n-samples {spec.n_samples or DATASETS[spec.dataset].n}" if spec.n_samples != usual.n_samples else "")
 
 
 def _span(seeds: list[int]) -> str:

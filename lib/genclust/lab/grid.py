@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets import DATASETS, is_cached
-from .claims import TOLERANCE
+from .claims import TOLERANCE, is_catalogued
 from .papers import METHODS
 from .papers.all_methods import KINDS, SCALES, SETS, parameters, unfit
 from .ranking import Order, order
 from .records import RecordStore
 from .selection import Selection, mean_and_interval, score_of
 from .sortable import Cell as Shown
+from .specs import Spec
 from .tables import spread
 
 METRICS = ("accuracy", "nmi", "ari")
@@ -56,6 +57,8 @@ def cells(store: RecordStore, profile: str = "paper") -> list[Cell]:
     """Every method on every set, from the records of a profile."""
     found: dict[tuple[str, str], list[dict]] = {}
     for head in store.heads(paper="all", profile=profile):
+        if profile == "paper" and not is_catalogued(Spec.model_validate(head["spec"])):
+            continue
         found.setdefault((head["spec"]["method"], head["spec"]["dataset"]), []).append(head)
     return [_cell(m, dataset, found.get((m, dataset), [])) for dataset in SETS for m in methods()]
 
@@ -140,7 +143,7 @@ def advice(found: Sequence[Cell]) -> list[str]:
     r = ranked(found)
     o, n = r.order, len(r.sets)
     best = int(o.mean.argmin())
-    alike = [i for i in np.argsort(o.mean) if o.tied_with_best()[i] and i != best]
+    alike = [i for i in np.argsort(o.mean, kind="stable") if o.tied_with_best()[i] and i != best]
     seconds = matrix(found, "wall_seconds").T[[SETS.index(s) for s in r.sets]][:, [methods().index(m) for m in r.methods]].mean(0)
     lines = [
         f"**{METHODS[r.methods[best]].title} has the best mean rank**, {o.mean[best]:.1f} of {len(r.methods)}, over {n} sets; it is first in "

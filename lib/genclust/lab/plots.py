@@ -169,7 +169,7 @@ def heat_map(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], la
 
 def mean_ranks(names: Sequence[str], mean: np.ndarray, low: np.ndarray, high: np.ndarray, critical: float) -> plt.Figure:
     """Mean ranks with their intervals, best first; what lies in the band is not told apart from the best."""
-    by = np.argsort(mean)
+    by = np.argsort(mean, kind="stable")
     fig, ax = plt.subplots(figsize=(6.4, 0.34 * len(names) + 1.1))
     ax.axvspan(mean.min(), mean.min() + critical, color="0.5", alpha=0.15, lw=0)
     ax.errorbar(mean[by], np.arange(len(names)), xerr=np.abs(np.stack([mean - low, high - mean]))[:, by], fmt="o", capsize=3)

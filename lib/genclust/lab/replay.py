@@ -175,7 +175,7 @@ def verify_all(store: RecordStore, *, workers: int | None = None, notes: Path | 
     """
     code = sha256("".join(map(sha256, sorted(LIBRARY.rglob("*.py")))) + torch.__version__)
     paths = store.paths()
-    keys = {path: sha256(code + sha256(path)) for path in paths}
+    keys = {path: sha256(code + "".join(sha256(file) for file in (path, path.with_suffix(".npz")) if file.exists())) for path in paths}
     try:
         known = {key: Outcome(**given) for key, given in json.loads(notes.read_text()).items()} if notes and not anew else {}
     except (OSError, ValueError, TypeError):

@@ -59,8 +59,10 @@ def _make(seed: int, **params: Any):
     return DeepKMeans(random_state=seed, **params)
 
 
-def _make_from_examples(seed: int, *, order: list[int], **params: Any):
+def _make_from_examples(seed: int, *, order: list[int] | None = None, **params: Any):
     """Section 4's one-shot start: one labelled example of each class in ``order`` starts the centres."""
+    if order is None:  # it is asked for its parameters alone
+        return _make(seed, **params)
     from ...datasets import load
     data, rng = load(IMBALANCED), np.random.default_rng(seed)
     rows = [rng.choice(np.flatnonzero(data.y == c)) for c in order]
