@@ -34,7 +34,8 @@ def hdbscan(points: np.ndarray, min_cluster_size: int, min_samples: int, selecti
     """A fitted HDBSCAN of points (n, d); its ``labels_`` are (n,), -1 for noise.
 
     ``min_samples`` is the number of neighbours that a density is judged by. ``selection`` is ``"leaf"``, the finest
-    clusters of the hierarchy, or ``"eom"``, the most persistent ones.
+    clusters of the hierarchy, or ``"eom"``, the most persistent ones. hdbscan leaves the order of equal distances to numpy's
+    sort, which differs between processors: on another kind a few points may be labelled otherwise.
     """
     try:
         from hdbscan import HDBSCAN
