@@ -153,14 +153,15 @@ def test_a_slip_in_a_known_name_is_told(tmp_path):
         load("mine")
 
 
-@pytest.mark.parametrize("altered", [False, True])
+@pytest.mark.parametrize("altered", [None, "X", "class_names", "image_shape"])
 def test_a_damaged_file_is_refused(altered, npz):
-    file = add("mine", npz(X=X))
+    file = add("mine", npz(X=X, y=WORDS))
     data = file.read_bytes()
-    if altered:  # a sound archive of other rows
+    if altered:  # a sound archive of other rows, of classes in another order, of images
         with np.load(file) as arrays:
             stream = io.BytesIO()
-            np.savez(stream, **dict(arrays) | {"X": arrays["X"] + 1})
+            other = {"X": arrays["X"] + 1, "class_names": arrays["class_names"][::-1], "image_shape": np.array([2, 2])}
+            np.savez(stream, **dict(arrays) | {altered: other[altered]})
         file.write_bytes(stream.getvalue())
     else:
         file.write_bytes(data[: len(data) // 2])

@@ -90,7 +90,7 @@ def _kept(name: str, cache: str | os.PathLike | None, *only: str) -> dict[str, n
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:
-    return sha256(*(arrays[key].tobytes() for key in ("X", "y") if key in arrays))
+    return sha256(*(part for key in sorted(set(arrays) - {"digest"}) for part in (key.encode(), arrays[key].tobytes())))
 
 
 # --- What the user gives ------------------------------------------------------------------------
