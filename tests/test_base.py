@@ -282,6 +282,9 @@ KILLED = """
 import functools, json, os, signal, sys
 import numpy as np
 import torch
+import torch._dynamo  # what an optimizer's first step, and EM, would import in every child anew
+import torch._inductor.config
+import sklearn.mixture
 torch.set_num_threads(1)
 from genclust import VaDE, base
 
