@@ -6,7 +6,6 @@ import statistics
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from scipy import ndimage, stats
 from sklearn.metrics import silhouette_score
@@ -88,6 +87,7 @@ def sharpness(X: np.ndarray, shape: tuple[int, int, int]) -> float:
 
 def redraws(model, n: int = 500) -> dict[str, float]:
     """For each group the mean radial frequency, in cycles an image, of what redrawing that group alone changes."""
+    import torch
     height, width, _ = model.image_shape_
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(height, 1 / height), np.fft.fftfreq(width, 1 / width), indexing="ij"))
     net = model.module_.autoencoder
@@ -421,6 +421,8 @@ PROPERTIES = (umap_separates, levels_by_frequency)
 
 def generator_reaches_both_terms() -> tuple[bool, str]:
     """Section 3.1.1: the fake codes get a gradient from one of equation 2's two terms, and from the whole of 3 and 4."""
+    import torch
+
     from ...adversarial import relativistic
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(3, generator=generator)
@@ -439,6 +441,8 @@ def generator_reaches_both_terms() -> tuple[bool, str]:
 
 def one_group_is_flat() -> tuple[bool, str]:
     """Section 4.1: with L = 1 no group lies below the top, and equation 10 has no term; with L = 2 there is one of each."""
+    import torch
+
     from ...hierarchical import HierarchicalAutoencoder
     counts = {}
     for n_groups in (1, 2):
