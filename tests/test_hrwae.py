@@ -391,6 +391,15 @@ def test_measurements_of_a_run(fitted):
     assert arrays["umap_g1"].shape == (600, 10) and arrays["draws"].shape == (40, 64) and arrays["draws"].dtype == np.uint8
 
 
+def test_the_divisor_decides_umaps_neighbours_alone(fitted, monkeypatch):
+    data = SimpleNamespace(X=DIGITS[:600], y=load_digits().target[:600], name="digits")
+    assert hrwae_gan.by_divisor(fitted, data) == {}  # 600 rows over 600 are fewer neighbours than UMAP's own
+    monkeypatch.setattr(hrwae_gan, "DIVISORS", (6, 40))
+    found = hrwae_gan.by_divisor(fitted, data)
+    assert found.keys() == {"accuracy_divisor_6", "accuracy_divisor_40"} and found["accuracy_divisor_6"] != found["accuracy_divisor_40"]
+    assert found["accuracy_divisor_40"] == accuracy(data.y, fitted.cluster(0, "hdbscan"))  # 15, as the fit has
+
+
 def test_the_readings_of_total_accuracy():
     y = np.array([0, 0, 0, 1, 1, 1, 1, 1])
     labels = np.array([0, 0, -1, 1, 1, -1, -1, -1])

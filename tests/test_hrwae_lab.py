@@ -64,6 +64,8 @@ CASES = {
                                     for a, b in ((0.9, 0.8), (0.8, 0.9))),
     "umap_helps": tuple(runs(hrwae_l1={"hdbscan_on_umap": [a], "hdbscan_on_codes": [b]}) for a, b in ((0.6, 0.4), (0.4, 0.6))),
     "pixels_fail": tuple(runs(hrwae_l1={"hdbscan_on_umap": [a], "hdbscan_on_pixels": [b]}) for a, b in ((0.6, 0.4), (0.4, 0.6))),
+    "divisor_best": tuple(runs(hrwae_l2={f"accuracy_divisor_{d}": [v, v + 0.01] for d, v in zip(hrwae_gan.DIVISORS, values)})
+                          for values in ((0.4, 0.5, 0.6, 0.5, 0.4), (0.4, 0.7, 0.6, 0.5, 0.4))),
     "image_quality_varies": tuple(runs(hrwae_l2={"fid_classifier": v}) for v in ([10.0, 14.0], [10.0, 10.1])),
     "umap_varies_little": tuple(runs(n2d={"accuracy": v}) for v in ([0.97, 0.98, 0.97], [0.97, 0.80, 0.97])),
 }

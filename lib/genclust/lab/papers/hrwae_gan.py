@@ -22,6 +22,7 @@ from ..specs import Spec
 N_KEPT = 2000  # rows whose codes are kept for the embedding figure
 N_DRAWS, N_SHOWN = 40, 12  # generated images, and rows with their reconstruction, that are kept
 N_GENERATED = 10_000  # for the Fréchet distance, which is not measured on fewer: it is biased by their number
+DIVISORS = (100, 200, 300, 450, 600)  # that equation 8's 300 is compared with
 N_RAW = 5000  # rows for clustering without UMAP: HDBSCAN's time grows with the square where dimensions are many
 DRIFT_LIMIT = 1.0  # a standard deviation, on the whole, between the codes and their prior
 
@@ -65,6 +66,7 @@ def measure(model, data: Dataset) -> dict[str, float]:
     fake = model.sample(min(N_GENERATED, len(data.X)), random_state=0)
     if len(fake) == N_GENERATED:
         found |= distances(data.name, data.X, fake) | without_umap(model, data)
+    found |= by_divisor(model, data)
     found["sharpness"] = sharpness(fake, model.image_shape_)
     found |= {f"redraw_{name}": value for name, value in redraws(model).items()}
     return found
@@ -99,6 +101,18 @@ def redraws(model, n: int = 500) -> dict[str, float]:
         power = np.abs(np.fft.fft2((changed - base).reshape(n, *model.image_shape_).mean(3))) ** 2
         found[f"g{group}"] = float((power * radius).sum() / max(power.sum(), 1e-12))
     return found
+
+
+def by_divisor(model, data: Dataset) -> dict[str, float]:
+    """Accuracy of group 0, noise as one more cluster, by the divisor of the number of rows that gives UMAP's neighbours.
+    Of models with two groups, on so many rows that no divisor leads beyond equation 8's cap or below UMAP's own default."""
+    from ...density import FEWEST_NEIGHBOURS, MOST_NEIGHBOURS, umap
+    n = len(data.X)
+    if model.n_groups != 2 or not FEWEST_NEIGHBOURS <= n // DIVISORS[-1] <= n // DIVISORS[0] <= MOST_NEIGHBOURS:
+        return {}
+    codes = model.transform(data.X, group=0)
+    return {f"accuracy_divisor_{divisor}": accuracy(data.y, model._hdbscan(umap(codes, n // divisor, model.seed_).embedding_).labels_)
+            for divisor in DIVISORS}
 
 
 def without_umap(model, data: Dataset) -> dict[str, float]:
@@ -381,6 +395,12 @@ def _spaces(runs: Runs, worse: str) -> tuple[bool, str]:
     return means["umap"] > means[worse], "; ".join(f"on {space}: {value:.1f} %" for space, value in means.items()) + f" ({N_RAW} rows)"
 
 
+def divisor_best(runs: Runs) -> tuple[bool, str]:
+    """Section 3.2.1: of several divisors of the number of rows, equation 8's 300 gives the highest mean accuracy."""
+    means = {d: 100 * statistics.fmean(_values(runs, "hrwae-l2", f"accuracy_divisor_{d}", 2)) for d in DIVISORS}
+    return max(means, key=means.get) == 300, "total accuracy of group 0: " + ", ".join(f"{v:.2f} % at {d}" for d, v in means.items())
+
+
 def image_quality_varies(runs: Runs) -> tuple[bool, str]:
     """Section 4.3: the FID of instances of L = 2 spreads by more than a tenth of its mean, from least to most."""
     found = _values(runs, "hrwae-l2", "fid_classifier", 2)
@@ -398,7 +418,7 @@ def umap_varies_little(runs: Runs) -> tuple[bool, str]:
 COMPARISONS = (no_advantage, g0_variance_alike, g1_variance_larger, best_in_g1, quality_unknown, reconstruction_improves,
                generated_blurred, relativistic_stable, relativistic_steadier, smoothing_helps_in_part, vae_steadier,
                wae_reconstructs_better, reconstruction_tells_quality, groups_destabilise, two_groups_destabilise, extra_layers_destabilise,
-               some_groups_idle, matching_uses_groups, attention_lowers_noise, umap_helps, pixels_fail, image_quality_varies,
+               some_groups_idle, matching_uses_groups, attention_lowers_noise, umap_helps, pixels_fail, divisor_best, image_quality_varies,
                umap_varies_little)
 
 
