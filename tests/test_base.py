@@ -410,7 +410,7 @@ def test_interrupted_fit_can_be_taken_up_by_the_same_estimator(interrupted):
     assert_same_fit(model.fit(X, checkpoint=interrupted), vade().fit(X))
 
 
-def test_a_fit_that_fails_leaves_nothing_to_predict_with():
+def test_a_fit_that_fails_leaves_nothing_to_predict_with(tmp_path):
     model = vade().fit(X)
     with pytest.raises(FloatingPointError):
         model.set_params(learning_rate=1e30).fit(X)
@@ -420,6 +420,12 @@ def test_a_fit_that_fails_leaves_nothing_to_predict_with():
         model.set_params(learning_rate=1e-3).fit(X, callback=stop_at("vade", 2))
     with pytest.raises(NotFittedError):
         model.transform(X)
+    (tmp_path / "fit.safetensors").write_bytes(b"damaged")
+    damaged = vade()
+    with pytest.raises(CheckpointError):
+        damaged.fit(X, checkpoint=tmp_path / "fit.safetensors")
+    with pytest.raises(NotFittedError):
+        damaged.predict(X)
     refused = vade(n_clusters=1000)
     with pytest.raises(ValueError, match="n_clusters=1000"):
         refused.fit(X)

@@ -559,7 +559,6 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _fit_once(self, X: Tensor, seed: int, dtype: torch.dtype, callback, checkpoint, cache, max_steps) -> None:
         self.seed_ = seed
         module = self._build(X.shape[1], torch.Generator().manual_seed(seed)).to(X.device)
-        self.module_ = module
         trainer = Trainer(self, module, X, generator=self._generator(seed, X.device), dtype=dtype, callback=callback,
                           checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "",
                           max_steps=max_steps)
@@ -567,7 +566,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             trainer.shared = cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors"
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
         self.threads_ = torch.get_num_threads()
-        diverged = None
+        self.module_, diverged = module, None
         try:
             try:
                 if not trainer.finished:
