@@ -155,8 +155,7 @@ def choice(record, shelf):
     } for name, values in criteria.items()]))
     display(plots.table([{
         "K": int(k), "distance, median": f"{np.median(d):.3f}", "accuracy, mean ± sd (%)": tables.spread(of), "best (%)": f"{of.max():.2f}",
-        "runs with 100 %": int((of == 100).sum()),
-    } for k, d, of in zip(K_of, distance, scores)]))
+    } | ({"runs with 100 %": int((of == 100).sum())} if (scores == 100).any() else {}) for k, d, of in zip(K_of, distance, scores)]))
 
 
 chosen = book.find(experiment="wamic/three_moons", method="wamic-selection", profile="paper")
