@@ -29,7 +29,7 @@
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick or paper: the scale of the live runs
 dataset = "three_moons"  # three_moons, mnist, fashion_mnist, digits, reuters21578, rcv1_10k or hhar
-n_clusters = None  # K of the live runs; None: the number of classes
+n_clusters = None  # K of the live runs, but where K is what is chosen; None: the number of classes
 seed = 0
 epochs = None  # epochs of steps 1 and 4 of the live runs; None: as the profile has it
 iterations = None  # iterations of step 3 of the live runs; None: as the profile has it

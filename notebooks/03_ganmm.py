@@ -31,7 +31,7 @@
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick or paper: the scale of the live runs
 dataset = "image_segmentation"  # image_segmentation, artificial_characters, digits, three_moons or mnist_train
-n_clusters = 7  # K of the live runs
+n_clusters = None  # K of the live runs; None: the number of classes
 seed = 0
 epochs = None  # GANMM's iterations in the live runs; None: as the profile has it
 n_samples = None  # rows of the live runs; None: as the profile has it

@@ -199,7 +199,7 @@ runs = live(params, ["kmeans", "ae+kmeans", "soft-kmeans", "ot"])
 # %% tags=["hide-input"]
 plots.table([{
     "method": METHODS[m].title, "accuracy (%)": f"{100 * r.metrics['accuracy']:.2f}", "NMI": r.metrics["nmi"], "ARI": r.metrics["ari"],
-    "rows": r.metrics["n_samples"], "epochs": r.spec.params.get("epochs") or r.spec.params.get("pretrain_epochs", ""),
+    "rows": int(r.metrics["n_samples"]), "epochs": r.spec.params.get("epochs") or r.spec.params.get("pretrain_epochs", ""),
     "seconds": round(r.provenance.wall_seconds),
 } for m, r in runs.items()])
 
@@ -362,8 +362,8 @@ tables.verdicts(claims, book)
 #   Algorithm 2 starts the centres *before* pretraining, on codes of a random encoder; here they start after it.
 # - **Step decay.** Here the rate is halved every 50 epochs.
 # - **Epochs.** 200 for Figure 2; Table 1 does not say.
-# - **The number of Sinkhorn iterations**, and how underflow was avoided: exp(-C / 0.01) is zero in float32 from a cost of
-#   0.9 on.
+# - **The number of Sinkhorn iterations**, and how underflow was avoided: exp(-C / 0.01) loses digits in float32 from a cost
+#   of 0.9 on, and all of them a little later.
 # - **The formula of the accuracy** lacks the division by n.
 #
 # ## Provenance

@@ -129,7 +129,7 @@ assert torch.allclose(intermediate_loss(found.maps), (1 - cosine).mean(), atol=1
 
 # %% [markdown]
 # **The clustering box** (section 3.2): UMAP {cite}`mcinnes2018` with $\min(\lfloor n / 300 \rfloor, 100)$ neighbours
-# (eq. 8), then HDBSCAN {cite}`campello2015`, or a mixture of Gaussians that labels every point. Images of 28 x 28 are padded with zeros to
+# (eq. 8; here 15 at least, UMAP's own default, which matters below 4500 rows), then HDBSCAN {cite}`campello2015`, or a mixture of Gaussians that labels every point. Images of 28 x 28 are padded with zeros to
 # 32 x 32.
 #
 # ## Live
@@ -153,7 +153,8 @@ plots.table([{"model": METHODS[m].title, "group": group, **group_row(r, group), 
              for m, r in runs.items() for group in range(r.spec.params["n_groups"])])
 
 # %% [markdown]
-# "Drift" says how far the codes are from their prior, in standard deviations: the root mean square, over dimensions,
+# A total is over all points: with noise as one more cluster, as wrong, or with every noise point in the cluster of the nearest
+# labelled one; the next section says why there are three. "Drift" says how far the codes are from their prior, in standard deviations: the root mean square, over dimensions,
 # of the difference of the means and of the log-ratio of the deviations. It needs no labels, and is what "stable" is
 # measured by below.
 #
@@ -412,7 +413,7 @@ tables.verdicts(claims, book)
 # - **What NVAE does** and the text leaves open we took from there {cite}`vahdat2020`: the posterior relative to its prior,
 #   bounded means and deviations, samplers and combiners, and the weight's slow start.
 # - **The number of UMAP's dimensions** (10 here), HDBSCAN's smallest cluster (2 % of the rows), how often it looks for
-#   noise (once, after two thirds of the epochs), and which group Table 2 is about.
+#   noise (once, after about two thirds of the epochs), and which group Table 2 is about.
 # - **Which clusters HDBSCAN takes.** With its default, the most persistent ones, it calls next to nothing noise after UMAP. The
 #   finest ones, its leaves, leave out much, as the paper's tables have it, and are what is used here. That choice looked at
 #   the share that is labelled and at the number of clusters, never at a class.

@@ -433,6 +433,13 @@ def test_a_fit_that_fails_leaves_nothing_to_predict_with(tmp_path):
         refused.predict(X)
 
 
+def test_a_checkpoint_asks_for_a_seed(tmp_path):
+    with pytest.warns(RuntimeWarning, match="random_state=None: every fit draws its own seed.*Give random_state a number"):
+        vade(random_state=None, pretraining=None, epochs=1).fit(X, checkpoint=tmp_path / "fit.safetensors")
+    with pytest.raises(CheckpointError, match="other parameters, data or random_state"):
+        vade(random_state=1, pretraining=None, epochs=1).fit(X, checkpoint=tmp_path / "fit.safetensors")
+
+
 def test_a_restart_that_fails_is_left_out(monkeypatch):
     phases, failing = VaDE._phases, {1}
     seeds = []
@@ -538,7 +545,7 @@ def test_foreign_file_is_not_a_checkpoint(tmp_path):
                                     {"hidden": [24, 17]}, {"precision": "bfloat16"}, {"n_clusters": 2}])
 def test_checkpoint_of_other_parameters_is_refused(change, interrupted):
     content = interrupted.read_bytes()
-    with pytest.raises(CheckpointError, match=re.escape(str(interrupted)) + ".*other parameters or data"):
+    with pytest.raises(CheckpointError, match=re.escape(str(interrupted)) + ".*other parameters, data or random_state"):
         vade(**change).fit(X, checkpoint=interrupted)
     assert interrupted.read_bytes() == content
 
@@ -546,9 +553,9 @@ def test_checkpoint_of_other_parameters_is_refused(change, interrupted):
 def test_checkpoint_of_other_data_or_estimator_is_refused(interrupted):
     changed = X.copy()
     changed[50, 3] += 1e-6
-    with pytest.raises(CheckpointError, match="other parameters or data"):
+    with pytest.raises(CheckpointError, match="other parameters, data or random_state"):
         vade().fit(changed, checkpoint=interrupted)
-    with pytest.raises(CheckpointError, match="other parameters or data"):
+    with pytest.raises(CheckpointError, match="other parameters, data or random_state"):
         Autoencoder(latent_dim=2, hidden=[24, 16], random_state=0).fit(X, checkpoint=interrupted)
 
 

@@ -94,6 +94,21 @@ def test_papermill_refuses_before_any_work(words, tmp_path):
     assert len(run) == 3, "the parameters, the injected ones, and the check"
 
 
+def test_a_chapter_of_ones_own_leaves_the_books_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENCLUST_PROJECT", str(project(tmp_path)))
+    monkeypatch.setattr("papermill.execute_notebook", lambda source, done, **options: shutil.copyfile(source, done))
+    assert execute_chapter("vade", {"n_clusters": 14}) == tmp_path / "build" / "own" / "01_vade.ipynb"
+    assert not (tmp_path / "build" / "chapters").exists()
+
+
+def test_the_check_can_be_run_again_in_a_session():
+    namespace = dict(profile="quick", dataset="digits", n_clusters=7, seed=0, epochs=None, n_samples=None)
+    params = notebook_parameters("vade", namespace)
+    assert notebook_parameters("vade", namespace | {"params": params, "np": shutil, "runs": {}}) == params
+    with pytest.raises(ParameterError, match="'runs'"):
+        notebook_parameters("vade", namespace | {"runs": {}})
+
+
 def test_papermill_does_what_it_is_told(tmp_path):
     name, rows, pixels = "fashion_mnist", 1000, 784
     try:

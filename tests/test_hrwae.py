@@ -482,13 +482,14 @@ def test_scikit_learns_side(no_umap):
 def test_colour_is_modelled_as_gaussian(no_umap):
     X = np.random.default_rng(0).random((40, 48), dtype=np.float32)
     model = small(n_groups=1).fit(X)
+    assert small(epochs=0, attention_rounds=0, image_shape=(8, 8)).fit(DIGITS[:60]).image_shape_ == (8, 8, 1)
     assert model.image_shape_ == (4, 4, 3) and model.likelihood_ == "gaussian" and model.sample(2).shape == (2, 48)
 
 
 @pytest.mark.parametrize("changes, n_features, words", [
     (dict(), 63, "63 features, which is not a square image"),
     (dict(image_shape=(8, 7, 1)), 64, "image_shape=.8, 7, 1. is not that of X with its 64 features"),
-    (dict(image_shape=(8, 8)), 64, "image_shape=.8, 8. is not"),
+    (dict(image_shape=(64,)), 64, "image_shape=.64,. is not that of X with its 64 features: give .height, width. or"),
     (dict(n_groups=3), 64, "n_groups=3, but images of side 8 have 2 cells .equation 7.: use 1 to 2"),
     (dict(cluster_group=2), 64, "cluster_group=2 does not exist: use 0 to 1"),
     (dict(n_neighbors=40), 64, "n_neighbors=40 needs more rows than n_samples=40: give more rows, or set n_neighbors to 39 or less"),

@@ -68,6 +68,10 @@ def test_an_unknown_name_is_refused_with_near_matches(arguments, words):
 def test_seeds_and_overrides_are_parsed():
     assert parse_seeds("3") == [3] and parse_seeds("0:3") == [0, 1, 2] and parse_seeds("0,4") == [0, 4]
     assert parse_overrides(["n_clusters=14", "init=umap"]) == {"n_clusters": 14, "init": "umap"}
+    with pytest.raises(ValueError, match="-p n_samples: give it as --n-samples"):
+        parse_overrides(["n_samples=500"], options=["n_samples"])
+    result = CliRunner().invoke(app, ["run", "vade/digits", "-p", "n_samples=500"])
+    assert result.exit_code == 1 and "--n-samples" in str(result.exception)
     for bad in ("a", "3:1", "-1", "1:2:3"):
         with pytest.raises(ValueError, match="seeds"):
             parse_seeds(bad)
@@ -287,6 +291,8 @@ def test_the_baselines_leave_records_that_replay(method, tmp_path):
         assert 0 < record.metrics["accuracy"] <= 1 and arrays["codes"].shape == (1000, 10)
     line = summary(record.model_dump() | {"id": record.spec.id})
     assert ("draws_of_class" if method == "cgan" else "accuracy") in line
+    noise = record.model_dump() | {"id": record.spec.id, "metrics": {"accuracy": None, "nmi": 0.0}}
+    assert "accuracy -  nmi 0.0000" in summary(noise)
 
 
 # -- provenance ----------------------------------------------------------------------------------------
@@ -346,6 +352,28 @@ def test_verdicts_on_values(made, accuracies, objectives, value, runs, reduce, v
     shelf = Shelf(gmm=records_with(made[1][1], accuracies, objectives))
     asked = claim(value=value, runs=runs, answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy", reduce=reduce))
     assert claims.answer(asked, shelf).verdict == verdict
+
+
+@pytest.mark.parametrize("reduce", ["min", "max"])
+@pytest.mark.parametrize("n, runs, verdict", [(2, 3, "at reduced scale"), (3, 3, "reproduced"), (4, None, "at reduced scale")])
+def test_an_extreme_of_fewer_runs_is_none(made, reduce, n, runs, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], [0.5] * n))
+    asked = claim(value=50.0, runs=runs, answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy", reduce=reduce))
+    found = claims.answer(asked, shelf)
+    assert found.verdict == verdict and (verdict == "reproduced" or f"of {n} runs, where the paper had {runs or 'more'}" in found.reason)
+
+
+@pytest.mark.parametrize("better, verdict", [({}, "not reproduced"), ({"better": "higher"}, "exceeded"), ({"better": "lower"}, "not reproduced")])
+def test_more_of_a_count_is_better_only_where_the_claim_says_so(made, better, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], [13.0]))
+    asked = claim(value=10.0, unit="count", **better, answered_by=dict(experiment="vade/digits", method="gmm", metric="accuracy"))
+    assert claims.answer(asked, shelf).verdict == verdict
+
+
+def test_one_run_has_no_best(made):
+    by = dict(experiment="vade/digits", method="gmm", metric="accuracy", reduce="best")
+    found = claims.answer(claim(value=60.0, runs=None, answered_by=by), Shelf(gmm=records_with(made[1][1], [0.5])))
+    assert found.verdict == "at reduced scale" and "the best of 1 run, where the paper had several" in found.reason
 
 
 @pytest.mark.parametrize("a, b, verdict", [
@@ -673,6 +701,27 @@ def test_one_command_recomputes_what_differs_in_seeds_or_methods_alone():
         "genclust run vade/digits --profile smoke --method gmm --method vade --seeds 0:3 --force",
         "genclust run vade/digits --profile smoke --method gmm --seeds 0 --force -p n_init=4"]
     assert recompute_all(make_specs("vade/digits", methods=["gmm"], seeds=[0, 2]))[0].endswith("--seeds 0,2 --force")
+
+
+@pytest.mark.parametrize("command", ["verify", "status"])
+def test_a_folder_of_records_that_does_not_exist_is_named(command, tmp_path):
+    result = CliRunner().invoke(app, [command, "--records", str(tmp_path / "recrods")])
+    said = re.sub(r"\x1b\[[0-9;]*m|[\s│]", "", result.output)  # a box of the terminal's width
+    assert result.exit_code == 2 and "recrods'doesnotexist" in said
+
+
+def test_what_is_refused_is_not_left_as_unfinished(tmp_path):
+    (spec,) = make_specs("vade/digits", profile="smoke", methods=["vade"], epochs="many")
+    with pytest.raises(RuntimeError, match="1 of 1 runs failed:\n.*InvalidParameterError.*'epochs'"):
+        run_all([spec], RecordStore(tmp_path / "records"), tmp_path / "work")
+    assert not list((tmp_path / "work").glob("*.json"))
+
+
+def test_a_method_without_epochs_gets_none():
+    specs = {s.method: s for s in make_specs("ot-clustering/mnist_train", methods=["ae+kmeans", "ot"], epochs=5)}
+    assert specs["ot"].params["epochs"] == 5 and specs["ae+kmeans"].params["epochs"] == 0
+    with pytest.raises(ValueError, match="epochs=5: ae.kmeans of ot-clustering/mnist_train has no such epochs"):
+        make_specs("ot-clustering/mnist_train", methods=["ae+kmeans"], epochs=5)
 
 
 def test_verify_passes_and_then_fails_on_a_changed_loss(made, monkeypatch):

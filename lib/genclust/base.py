@@ -407,7 +407,7 @@ class Trainer:
     def _read(self) -> dict:
         tensors, meta = read_tensors(self.checkpoint)
         if meta.get("fingerprint") != self.fingerprint:
-            raise CheckpointError(f"{self.checkpoint} was written by a fit with other parameters or data: "
+            raise CheckpointError(f"{self.checkpoint} was written by a fit with other parameters, data or random_state: "
                                   "delete it, or name another checkpoint")
         return {**meta, "tensors": tensors}
 
@@ -502,7 +502,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         callback : called as ``callback(estimator, phase, epoch, logs)`` after every epoch; what it
             adds to ``logs`` ends up in ``history_``.
         checkpoint : file (safetensors) that the fit saves to about twice a minute and resumes from, on as many threads as
-            it began with.
+            it began with. Give ``random_state`` a number: a fit with another seed is another one.
             With ``n_restarts`` > 1 each restart has a file of its own beside it.
         cache : folder in which pretrained layers are kept and found: estimators with the same layers,
             pretraining, seed and data train them once. The result is the same without it, but that the history of these layers
@@ -533,6 +533,9 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         data = torch.from_numpy(np.ascontiguousarray(X)).to(self.device_)
         first_seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         checkpoint = None if checkpoint is None else Path(checkpoint)
+        if checkpoint is not None and self.random_state is None:
+            warnings.warn(f"random_state=None: every fit draws its own seed, so that no other one can go on from {checkpoint}. "
+                          "Give random_state a number", RuntimeWarning, stacklevel=2)
 
         best, failed, threads = None, None, torch.get_num_threads()
         for restart in range(self.n_restarts):

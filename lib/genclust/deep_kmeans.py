@@ -142,8 +142,9 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         self.output_ = ("sigmoid" if X.min() >= 0 and X.max() <= 1 else "linear") if self.output == "auto" else self.output
         if self.n_clusters > self.batch_size:
             raise ValueError(f"n_clusters={self.n_clusters} is more than batch_size={self.batch_size}: raise batch_size")
-        if self.image_shape is not None and np.prod(self.image_shape) != X.shape[1]:
-            raise ValueError(f"image_shape={tuple(self.image_shape)} does not make rows of {X.shape[1]} features")
+        if self.image_shape is not None and (len(self.image_shape) not in (2, 3) or np.prod(self.image_shape) != X.shape[1]):
+            raise ValueError(f"image_shape={tuple(self.image_shape)} does not make rows of {X.shape[1]} features: give (height, width) "
+                             "or (height, width, channels) whose product is that number")
         if self.sinkhorn_iterations is not None and self.size_penalty is not None:
             raise ValueError(f"sinkhorn_iterations={self.sinkhorn_iterations} needs size_penalty=None")
         w = self.cluster_weights

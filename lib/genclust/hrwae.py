@@ -130,7 +130,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         and leave it as they learn. From three groups on a random start ends far from the priors, this one does not; four
         groups need ``group_decay=1`` as well.
     discriminator_width : of the two hidden layers of each discriminator.
-    image_shape : (height, width, channels) of a row, the channels of a pixel side by side; None takes a row for a
+    image_shape : (height, width) of a row, or (height, width, channels), the channels of a pixel side by side; None takes a row for a
         square image. Images are padded with zeros to a side that is a power of two.
     likelihood : ``"bernoulli"``, ``"gaussian"``, or ``"auto"``: the first for one channel inside [0, 1].
     regulariser : ``"relativistic"`` (eqs. 3 and 4), ``"standard"`` (eq. 2), ``"smoothed"`` (eq. 2 with labels of
@@ -147,7 +147,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     clustering : ``"hdbscan"``, or ``"gmm"``, which labels every point.
     cluster_group : the group that ``labels_`` are of; noise attention always looks at group 0.
     n_clusters : of the mixture. HDBSCAN finds a number of its own.
-    n_neighbors : of UMAP; None is equation 8.
+    n_neighbors : of UMAP; None is equation 8, but 15 at least, UMAP's own default.
     min_cluster_size : of HDBSCAN; None is 2 % of the rows. It judges densities by as many neighbours as UMAP.
     cluster_selection : of HDBSCAN: ``"leaf"`` takes the finest clusters and leaves much out as noise, as in the
         text's tables; ``"eom"``, its own default, takes the most persistent ones, and after UMAP leaves out next to nothing.
@@ -156,7 +156,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     Attributes
     ----------
     labels_ : (n,) cluster of every training row, -1 for noise; all -1 where HDBSCAN finds no cluster.
-    embedding_ : (n, 10) UMAP of the codes that were clustered.
+    embedding_ : (n, 10) UMAP, or of as many dimensions as the codes have if these are fewer, of the codes that were clustered.
     clustering_seconds_ : wall seconds of each UMAP, HDBSCAN and mixture so far. Those of groups that the fit did not
         cluster are computed when asked for, from the rows of the fit, which are kept and not copied.
     history_ : one dict an epoch: phase, loss, seconds, and each term of eq. 9.
@@ -234,9 +234,11 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         shape = self.image_shape
         if shape is None:
             shape = infer_image_shape(X.shape[1])
-        elif len(shape) != 3 or min(shape) < 1 or math.prod(shape) != X.shape[1]:
+        elif len(shape) == 2:
+            shape = (*shape, 1)
+        if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != X.shape[1]:
             raise ValueError(f"image_shape={tuple(shape)} is not that of X with its {X.shape[1]} features: "
-                             "give (height, width, channels) whose product is that number")
+                             "give (height, width) or (height, width, channels) whose product is that number")
         self.image_shape_ = tuple(int(size) for size in shape)
         cells = n_cells(padded_side(*self.image_shape_[:2]))
         if self.n_groups > cells:

@@ -60,6 +60,7 @@ __all__ = [
     "accuracy",
     "ari",
     "cluster_purity",
+    "correct_rows",
     "match",
     "nmi",
     "noise_scores",

@@ -20,6 +20,7 @@ from .records import Record, RecordStore
 from .schedule import run_all
 from .specs import Spec
 
+
 class ParameterError(ValueError):
     """A parameter that a chapter does not have, or a value that it can't take."""
 
@@ -65,6 +66,8 @@ def notebook_parameters(chapter: str, namespace: Mapping[str, Any]) -> PageParam
     """
     shell = {"In", "Out", "exit", "quit", "get_ipython", "open", "notebook_parameters"}
     given = {k: v for k, v in namespace.items() if not k.startswith("_") and k not in shell}
+    if "params" in given:  # this cell ran before: what it and later cells defined is not a parameter
+        given = {k: v for k, v in given.items() if k in CHAPTERS[chapter].parameters.model_fields}
     return check_parameters(chapter, given)
 
 
@@ -88,7 +91,8 @@ def live_store() -> RecordStore:
 
 def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None = None, *,
                     progress: bool | dict[str, Any] = True) -> Path:
-    """Executes a fresh copy of a chapter's notebook; returns the executed one.
+    """Executes a fresh copy of a chapter's notebook; returns the executed one, ``build/own`` in the checkout if no ``output``
+    is named.
 
     ``progress`` may hold options of the progress bar; then those of the runs in the notebook are not shown below it.
     The parameters are checked first. ParameterError, or RuntimeError where a cell fails, with its error and the executed part.
@@ -99,7 +103,7 @@ def execute_chapter(chapter: str, given: Mapping[str, Any], output: Path | None 
 
     root = project_root()
     source = root / "notebooks" / f"{CHAPTERS[chapter].notebook}.ipynb"
-    output = output or root / "build" / "chapters" / source.name
+    output = output or root / "build" / "own" / source.name  # the book's own pages are in build/chapters
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         done = Path(scratch) / source.name

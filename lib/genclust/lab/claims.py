@@ -231,6 +231,10 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         return Answer(verdict="context", reason=claim.why or "", **found)
     if scale:
         return Answer(verdict="at reduced scale", reason=scale, **found)
+    if by.reduce in ("min", "max") and len(values) < (claim.runs or LEAST_RUNS):
+        extreme = {"min": "smallest", "max": "largest"}[by.reduce]
+        found["scale"] = f"the {extreme} of {len(values)} run{'s' * (len(values) != 1)}, where the paper had {claim.runs or 'more'}"
+        return Answer(verdict="at reduced scale", reason=found["scale"], **found)
     tolerance = claim.tolerance if claim.tolerance is not None else TOLERANCE.get(claim.unit, 0.0)
     found["reason"] = f"tolerance {tolerance:g}"
     inside = by.reduce == "mean" and low is not None and low <= claim.value <= high
@@ -240,10 +244,12 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         found["reason"] = found["scale"] = (f"the interval of {len(values)} runs holds the published value, but that of fewer than "
                                             f"{LEAST_RUNS} is too wide to say so")
         return Answer(verdict="at reduced scale", **found)
-    if (measured > claim.value) == (claim.better == "higher"):
+    directed = claim.unit != "count" or "better" in claim.model_fields_set  # more clusters are not better ones
+    if directed and (measured > claim.value) == (claim.better == "higher"):
         return Answer(verdict="exceeded", **found)
-    if by.reduce == "best" and len(values) < (claim.runs or 1):
-        found["reason"] = found["scale"] = f"the best of {len(values)} runs, where the paper had {claim.runs}"
+    if by.reduce == "best" and len(values) < (claim.runs or 2):  # one run has no best
+        found["reason"] = found["scale"] = (f"the best of {len(values)} run{'s' * (len(values) != 1)}, where the paper had "
+                                            f"{claim.runs or 'several'}")
         return Answer(verdict="at reduced scale", **found)
     return Answer(verdict="not reproduced", **found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -33,13 +34,15 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """``["n_clusters=14"]`` to ``{"n_clusters": 14}``; values are JSON, or else text."""
+def parse_overrides(pairs: list[str], options: Sequence[str] = ()) -> dict[str, Any]:
+    """``["n_clusters=14"]`` to ``{"n_clusters": 14}``; values are JSON, or else text. ValueError for what is one of the ``options``."""
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"{pair!r} is not NAME=VALUE, for example n_clusters=14")
+        if key in options:
+            raise ValueError(f"-p {key}: give it as --{key.replace('_', '-')} instead")
         try:
             found[key] = json.loads(value)
         except json.JSONDecodeError:
@@ -53,8 +56,9 @@ def record_store(folder: Path | None, profile: str = "paper"):
     return RecordStore(folder or project_root() / ("book/records" if profile == "paper" else "build/live"))
 
 
-Records = Annotated[Optional[Path], typer.Option("--records", help="Folder of the records [book/records; for runs in a "
-                                                                   "smaller profile than paper, build/live].")]
+Records = Annotated[Optional[Path], typer.Option("--records", help="Folder of the records (book/records; for runs in a "
+                                                                   "smaller profile than paper, build/live).")]
+Recorded = Annotated[Optional[Path], typer.Option("--records", exists=True, file_okay=False, help="Folder of the records (book/records).")]
 
 
 @app.command()
@@ -77,7 +81,7 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
             typer.echo(f"{name:24} {', '.join(e.methods):32} {e.about}")
         return
     specs = make_specs(experiment, profile=profile, methods=method, seeds=parse_seeds(seeds), n_samples=n_samples,
-                       **parse_overrides(param or []))
+                       **parse_overrides(param or [], options=("profile", "seeds", "n_samples")))
     store = record_store(records, profile)
     from .schedule import run_all
     try:
@@ -94,12 +98,12 @@ def summary(head: dict) -> str:
     s, p, m = head["spec"], head["provenance"], head["metrics"]
     scores = {key: m[key] for key in ("accuracy", "nmi") if key in m} or m  # a supervised method has others
     return (f"{head['id']}  {s['experiment']:16} {s['method']:10} {s['profile']:6} "
-            f"s{s['seed']:<3} {'  '.join(f'{key} {value:.4f}' for key, value in scores.items())}  objective {head['objective']:.6g}  "
+            f"s{s['seed']:<3} {'  '.join(f'{key} ' + ('-' if value is None else f'{value:.4f}') for key, value in scores.items())}  objective {head['objective']:.6g}  "
             f"{p['wall_seconds']:.0f} s  {p['peak_memory_mb']:.0f} MB")
 
 
 @app.command()
-def status(records: Records = None) -> None:
+def status(records: Recorded = None) -> None:
     """List every record, and the runs that were begun and not finished."""
     store = record_store(records)
     lines = [summary(head) for head in store.heads()]
@@ -111,7 +115,7 @@ def status(records: Records = None) -> None:
 
 
 @app.command()
-def show(id: Annotated[str, typer.Argument(help="The id of a record, or its beginning.")], records: Records = None) -> None:
+def show(id: Annotated[str, typer.Argument(help="The id of a record, or its beginning.")], records: Recorded = None) -> None:
     """Print one record, without its history, and the command that runs it again."""
     from .experiments import recompute
     from .specs import Spec
@@ -127,8 +131,8 @@ def show(id: Annotated[str, typer.Argument(help="The id of a record, or its begi
 
 
 @app.command()
-def verify(records: Records = None,
-           workers: Annotated[Optional[int], typer.Option(min=1, help="Processes [the number of cores].")] = None) -> None:
+def verify(records: Recorded = None,
+           workers: Annotated[Optional[int], typer.Option(min=1, help="Processes (as many as there are cores).")] = None) -> None:
     """Check every record, replay its first steps with today's code, and compare."""
     from .replay import NOTES, verify_all
     store = record_store(records)

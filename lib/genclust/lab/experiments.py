@@ -54,8 +54,12 @@ def make_specs(experiment: str, *, profile: str = "quick", methods: Iterable[str
                   or [m for m in chosen if key in METHODS[m].parameters()])  # this one has to import the method
         if not having:
             raise unknown("parameter", key, {k for m in chosen for k in (*params[m], *METHODS[m].parameters())})
+        without = [m for m in having if key.endswith("epochs") and value and params[m].get(key) == 0]  # AE + k-means is not trained further
+        if without and without == having:
+            raise ValueError(f"{key}={value!r}: {', '.join(without)} of {experiment} has no such epochs")
         for m in having:
-            params[m][key] = value
+            if m not in without:
+                params[m][key] = value
     specs = [Spec(paper=e.paper, experiment=experiment, method=m, dataset=e.dataset, profile=profile, seed=seed,
                   n_samples=_subset(e.dataset, n_samples or change.get("n_samples")),
                   params=params[m] | {key: value for key, value in point.items() if key not in overrides})

@@ -55,7 +55,8 @@ def measured_text(a: Answer) -> str:
     if a.claim.answered_by.reduce in OF_TWO:
         return f"{text} ({a.claim.answered_by.reduce}, {len(a.records)} runs of the two methods)"
     if n > 1:
-        text += f" ({a.claim.answered_by.reduce} of {n}; {value_text(min(a.values), unit)} to {value_text(max(a.values), unit)})"
+        text += f" ({a.claim.answered_by.reduce} of {n}; {value_text(min(a.values), unit)} to {value_text(max(a.values), unit)}"
+        text += f"; interval {value_text(a.low, unit)} to {value_text(a.high, unit)})" if a.claim.answered_by.reduce == "mean" else ")"
     else:
         text += " (1 run)"
     if a.claim.runs and a.claim.runs > n:

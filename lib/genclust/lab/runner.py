@@ -86,6 +86,10 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
         for file in work.glob(saved):
             file.rename(file.with_suffix(".damaged"))
         estimator, ended = fit()
+    except ValueError:  # refused before any work: nothing is unfinished
+        if not any(work.glob(saved)):
+            clock.path.unlink(missing_ok=True)
+        raise
     labels = data.y if method.supervised else method.labels(estimator, data.X)
     scored = {} if method.supervised else scores(data.y, labels)
     deep = method.deep(estimator)

@@ -63,8 +63,9 @@ def run_all(specs: Sequence[Spec], store: RecordStore, work: Path, *, workers: i
                     settle(futures[future], lambda: finish(future.result()))
     if failures:
         text = "\n".join(f"  {spec}: {_reason(e)}" for spec, e in failures)
-        raise RuntimeError(f"{len(failures)} of {len(specs)} runs failed; the same command takes up what is "
-                           f"unfinished:\n{text}") from failures[0][1]
+        refused = all(isinstance(error, ValueError) for _, error in failures)
+        hint = "" if refused else "; the same command takes up what is unfinished"
+        raise RuntimeError(f"{len(failures)} of {len(specs)} runs failed{hint}:\n{text}") from failures[0][1]
     return [records[spec.id] for spec in specs]
 
 

@@ -483,7 +483,6 @@ class Parameters(ChapterParameters):
 
     paper = "ganmm"
     dataset: Literal[LIVE] = Field("image_segmentation", description="the data set of the live runs")
-    n_clusters: int = Field(7, ge=2, le=1000, description="K of the live runs")
     epochs: int | None = Field(None, ge=1, le=1_000_000, description="iterations of the live runs, which count as epochs here")
 
     def overrides(self) -> dict[str, Any]:
