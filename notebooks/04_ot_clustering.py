@@ -356,8 +356,8 @@ tables.verdicts(claims, book)
 # ## What the paper leaves out
 #
 # - **The weight between the losses**, and the units of both (above).
-# - **The output of the decoder.** With a sigmoid the codes cluster better than with a linear output; the paper names
-#   neither. Here it is a sigmoid, with the squared error of eq. 2.
+# - **The output of the decoder.** The paper names none. In trials that are not recorded a sigmoid's codes clustered better than a
+#   linear output's. Here it is a sigmoid, with the squared error of eq. 2.
 # - **Pretraining.** How many epochs: here as many as the training itself, so that "AE + k-means" is just where "(p)" starts.
 #   Algorithm 2 starts the centres *before* pretraining, on codes of a random encoder; here they start after it.
 # - **Step decay.** Here the rate is halved every 50 epochs.

@@ -414,7 +414,8 @@ tables.verdicts(claims, book)
 #   bounded means and deviations, samplers and combiners, and the weight's slow start.
 # - **The number of UMAP's dimensions** (10 here), HDBSCAN's smallest cluster (2 % of the rows), how often it looks for
 #   noise (once, after about two thirds of the epochs), and which group Table 2 is about.
-# - **Which clusters HDBSCAN takes.** With its default, the most persistent ones, it calls next to nothing noise after UMAP. The
+# - **Which clusters HDBSCAN takes.** With its default, the most persistent ones, it called next to nothing noise after UMAP, in trials
+#   that are not recorded. The
 #   finest ones, its leaves, leave out much, as the paper's tables have it, and are what is used here. That choice looked at
 #   the share that is labelled and at the number of clusters, never at a class.
 # - **The split**: all rows are used here, as everywhere in this book.
