@@ -380,12 +380,12 @@ plots.table(rows) if rows else Markdown("No ablation is recorded yet.")
 # %% tags=["hide-input"]
 rows = []
 for experiment, n in [("fashion_mnist", 1), ("fashion_mnist", 2), ("ablations", 1), ("ablations", 2)]:
-    for group in range(n):
-        found = recorded(experiment, f"hrwae-l{n}")
-        labels = [book.arrays(r)[f"labels_g{group}"] for r in found]
-        y = load("fashion_mnist", n_samples=found[0].spec.n_samples).y if found else None
-        pairs = [normalized_mutual_info_score(a, b) for a, b in combinations(labels, 2)]
-        if pairs:
+    found = recorded(experiment, f"hrwae-l{n}")
+    if len(found) > 1:
+        y, kept = load("fashion_mnist", n_samples=found[0].spec.n_samples).y, [book.arrays(r) for r in found]
+        for group in range(n):
+            labels = [arrays[f"labels_g{group}"] for arrays in kept]
+            pairs = [normalized_mutual_info_score(a, b) for a, b in combinations(labels, 2)]
             rows.append({"images": len(labels[0]), "L": n, "group": group, "pairs of runs": len(pairs), "NMI between runs": f"{np.mean(pairs):.2f}",
                          "NMI with the classes": f"{np.mean([normalized_mutual_info_score(y, own) for own in labels]):.2f}"})
 plots.table(rows) if rows else Markdown("Needs two recorded runs.")

@@ -339,7 +339,8 @@ class WAMiCSelection(AdversarialMixture):
     n_replicas, held_out : R; share of the rows on which the distance is measured, the others being trained on.
     estimate_iterations, estimate_learning_rate : of the new critic, see :meth:`WAMiC.wasserstein`.
     pretrain_lr_decay : factor on the rate of steps 1 and 4 after each of their epochs.
-    others : see :class:`WAMiC`, whose defaults are other ones: these are for small data. The autoencoder is trained end to end, its errors are squared.
+    others : see :class:`WAMiC`, whose defaults are other ones: these are for small data. The autoencoder is trained end to
+        end, its errors are squared.
 
     Attributes
     ----------

@@ -266,7 +266,7 @@ def select_rcv1(X, target, target_names) -> tuple[scipy.sparse.csr_array, np.nda
     single = np.flatnonzero(roots.sum(axis=1) == 1)
     X = scipy.sparse.csr_array(X)[single]
     in_rows = np.bincount(X.indices[X.data != 0], minlength=X.shape[1])
-    X = X[:, np.sort(np.argsort(-in_rows, kind="stable")[:N_WORDS])].astype(np.float32)
+    X = X[:, _most(in_rows)].astype(np.float32)
     norm = np.sqrt(X.multiply(X).sum(axis=1))
     X.data *= np.repeat(np.sqrt(np.float32(N_WORDS)) / np.where(norm > 0, norm, 1), np.diff(X.indptr)).astype(np.float32)
     return X, roots[single].argmax(axis=1)
@@ -316,6 +316,10 @@ def word_weights(texts: Iterable[str]) -> np.ndarray:
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
     counts = CountVectorizer(token_pattern=r"\b[a-z]{2,}\b", stop_words="english").fit_transform(texts)  # A to Z
-    most = np.argsort(-np.asarray(counts.sum(axis=0)).ravel(), kind="stable")[:N_WORDS]
-    weights = TfidfTransformer(sublinear_tf=True, norm="l2").fit_transform(counts[:, np.sort(most)])
+    weights = TfidfTransformer(sublinear_tf=True, norm="l2").fit_transform(counts[:, _most(np.asarray(counts.sum(axis=0)).ravel())])
     return (weights.toarray() * np.sqrt(N_WORDS)).astype(np.float32)
+
+
+def _most(counts: np.ndarray) -> np.ndarray:
+    """The N_WORDS columns with the highest counts, in their own order; of equal counts the first ones."""
+    return np.sort(np.argsort(-counts, kind="stable")[:N_WORDS])

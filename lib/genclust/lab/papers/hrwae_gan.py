@@ -111,8 +111,9 @@ def by_divisor(model, data: Dataset) -> dict[str, float]:
     if model.n_groups != 2 or not FEWEST_NEIGHBOURS <= n // DIVISORS[-1] <= n // DIVISORS[0] <= MOST_NEIGHBOURS:
         return {}
     codes = model.transform(data.X, group=0)
-    return {f"accuracy_divisor_{divisor}": accuracy(data.y, model._hdbscan(umap(codes, n // divisor, model.seed_).embedding_).labels_)
-            for divisor in DIVISORS}
+    points = {divisor: model.embedding(0) if n // divisor == model._neighbours(n) else umap(codes, n // divisor, model.seed_).embedding_
+              for divisor in DIVISORS}
+    return {f"accuracy_divisor_{divisor}": accuracy(data.y, model._hdbscan(rows).labels_) for divisor, rows in points.items()}
 
 
 def without_umap(model, data: Dataset) -> dict[str, float]:
