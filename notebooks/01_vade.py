@@ -53,7 +53,7 @@ from IPython.display import Markdown, display
 from genclust.datasets import load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
-from genclust.lab.claims import in_unit
+from genclust.lab.claims import in_unit, runs_of
 from genclust.lab.papers import METHODS
 from genclust.metrics import correct_rows
 
@@ -189,9 +189,9 @@ STARTS = ("vade", "vade-umap", "vade-held")
 SHOWN = {params.dataset: params.dataset.replace("_", "-"), "hhar": "HHAR", "rcv1_10k": "Reuters-10k",
          "reuters21578": "Reuters-21578, which is not in the paper"} | ({"mnist": "MNIST"} if params.dataset == "mnist" else {})
 COLUMN = {"rcv1_10k": "reuters-10k"}  # the paper's name, where it is another
-columns = {s: {m: book.find(experiment=f"vade/{s}", method=m, profile="paper") for m in PUBLISHED} for s in SHOWN}
+columns = {s: {m: runs_of(book, f"vade/{s}", m) for m in PUBLISHED} for s in SHOWN}
 recorded = columns[params.dataset]
-gans = book.find(experiment=f"vade/{params.dataset}", method="cgan", profile="paper")  # for Figure 3
+gans = runs_of(book, f"vade/{params.dataset}", "cgan")  # for Figure 3
 
 
 def cells_of(s):
@@ -220,7 +220,7 @@ for s, heading in SHOWN.items():
 # Every run behind these cells and the figures, what it cost, and the command that makes it again:
 
 # %% tags=["hide-input"]
-tables.runs(r for runs_of in [*(f for by in columns.values() for f in by.values()), gans] for r in runs_of)
+tables.runs(r for found in [*(f for by in columns.values() for f in by.values()), gans] for r in found)
 
 # %% [markdown]
 # **The selection gap.** The ELBO chooses among restarts, because labels may not. What that choice costs in accuracy,
@@ -306,7 +306,7 @@ if len(both) > 3:
 
 # %% tags=["hide-input"]
 start = {METHODS[m].title: found for m in ("vade-pretrained", "vade-few", "vade-random", "vade-no-kl")
-         if (found := book.find(experiment="vade/mnist-start", method=m, profile="paper"))}
+         if (found := runs_of(book, "vade/mnist-start", m))}
 if start:
     display(plots.table([{
         "method": title, "by eq. 12 (%)": tables.spread(100 * r.metrics["accuracy"] for r in found),
@@ -384,7 +384,7 @@ plots.table(silhouettes)
 
 # %% tags=["hide-input"]
 for k in (7, 14):
-    for record in book.find(experiment=f"vade/mnist-k{k}", profile="paper"):
+    for record in runs_of(book, f"vade/mnist-k{k}"):
         arrays, rows = book.arrays(record), load("mnist")
         plots.image_rows(by_class(arrays, rows, rows.X[arrays["members"]]), (28, 28), f"{METHODS[record.spec.method].title}, K = {k}")
         plots.plt.show()

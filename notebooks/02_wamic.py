@@ -52,6 +52,7 @@ from IPython.display import Markdown, display
 from genclust.datasets import load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
+from genclust.lab.claims import runs_of
 from genclust.lab.papers import METHODS, wamic
 from genclust.metrics import accuracy, match
 
@@ -161,7 +162,7 @@ def choice(record, shelf):
                      f"{np.ptp(distance, axis=1).mean():.3f} apart on average."))
 
 
-chosen = book.find(experiment="wamic/three_moons", method="wamic-selection", profile="paper")
+chosen = runs_of(book, "wamic/three_moons", "wamic-selection")
 selection, shelf = (chosen[0], book) if chosen else (runs.get("wamic-selection"), live_store())
 if selection is not None:
     choice(selection, shelf)
@@ -175,7 +176,7 @@ if selection is not None:
 # first layer's units bend, the autoencoder reconstructs worse, and the codes separate more seldom.
 
 # %% tags=["hide-input"]
-moons = {name: book.find(experiment="wamic/three_moons", method=name, profile="paper") for name in ("kmeans", "ae+gmm", "ae+gmm-centred", "wamic-selection")}
+moons = {name: runs_of(book, "wamic/three_moons", name) for name in ("kmeans", "ae+gmm", "ae+gmm-centred", "wamic-selection")}
 plots.table([{
     "method": METHODS[name].title, "seed": r.spec.seed, "accuracy (%)": f"{100 * r.metrics['accuracy']:.2f}",
     "K": int(r.metrics.get("n_clusters_chosen", r.spec.params.get("n_clusters"))),
@@ -215,7 +216,7 @@ plots.table(rows)
 # A criterion that finds the classes would have its extremum at ten.
 
 # %% tags=["hide-input"]
-digits = book.find(experiment="wamic/mnist-k", method="wamic-selection", profile="paper")
+digits = runs_of(book, "wamic/mnist-k", "wamic-selection")
 for r in digits:
     choice(r, book)
 if not digits:
@@ -231,9 +232,9 @@ if not digits:
 # %% tags=["hide-input"]
 SHOWN = {"mnist": "MNIST", "hhar": "HHAR", "rcv1_10k": "Reuters-10k", "reuters21578": "Reuters-21578, which is not in the paper"}
 COLUMN = {"rcv1_10k": "reuters-10k"}  # the paper's name, where it is another
-recorded = {s: {name: book.find(experiment=f"wamic/{s}", method=name, profile="paper")
+recorded = {s: {name: runs_of(book, f"wamic/{s}", name)
                 for name in ("kmeans", "ae+gmm", "wamic", "wamic-umap")} for s in SHOWN}
-elsewhere = {s: {name: book.find(experiment=f"vade/{s}", method=name, profile="paper") for name in ("vade", "dec", "gmm")} for s in SHOWN}
+elsewhere = {s: {name: runs_of(book, f"vade/{s}", name) for name in ("vade", "dec", "gmm")} for s in SHOWN}
 
 
 def row(cell, name, s):

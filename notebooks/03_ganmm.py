@@ -54,6 +54,7 @@ from torch.nn import functional as F
 from genclust.datasets import load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live
+from genclust.lab.claims import runs_of
 from genclust.lab.epsilon_em import epsilon_em, memorising_em, mixed
 from genclust.lab.papers import METHODS
 from genclust.metrics import cluster_purity
@@ -186,11 +187,11 @@ for title, (place, experiment, methods) in TABLES.items():
         cells = {score: claims[f"ganmm/{place}/{row}/{score}"] for score in ("purity", "ari", "nmi")}
         table.append({"method": f"{cells['purity'].where.row}, published", **{name: f"{cells[score].value:.4f} ± {cells[score].spread:.4f}"
                       for score, name in (("purity", "purity"), ("ari", "ARI"), ("nmi", "NMI (geometric)"))}})
-        found = book.find(experiment=experiment, method=methods[row], profile="paper")
+        found = runs_of(book, experiment, methods[row])
         recorded[experiment, methods[row]] = found
         if found:
             table.append(score_row(f"{cells['purity'].where.row}, here", found))
-    if found := book.find(experiment=experiment, method="kmeans", profile="paper"):
+    if found := runs_of(book, experiment, "kmeans"):
         recorded[experiment, "kmeans"] = found
         table.append(score_row("k-means, here (not in the paper)", found))
     display(Markdown(f"**{title}**"), plots.table(table))
@@ -219,7 +220,7 @@ tables.runs(every)
 # %% tags=["hide-input"]
 VARIANTS = ("ganmm", "ganmm-double", "ganmm-untrained", "ganmm-code", "ganmm-epoch", "ganmm-penalty", "ganmm-unaided")
 for experiment in ("ganmm/image_segmentation", "ganmm/artificial_characters"):
-    found = {m: book.find(experiment=experiment, method=m, profile="paper") for m in VARIANTS}
+    found = {m: runs_of(book, experiment, m) for m in VARIANTS}
     if sum(map(bool, found.values())) > 1:
         display(Markdown(f"**{experiment.split('/')[1]}**"),
                 plots.table([score_row(METHODS[m].title, rs) for m, rs in found.items() if rs]))
@@ -240,7 +241,7 @@ for experiment in ("ganmm/image_segmentation", "ganmm/artificial_characters"):
 
 # %% tags=["hide-input"]
 CODES = ("sae+ganmm", "sae+ganmm-range", "sae+ganmm-kmeans", "sae+ganmm-gmm", "ae+gmm")
-found = {m: book.find(experiment="ganmm/mnist_embedded", method=m, profile="paper") for m in CODES}
+found = {m: runs_of(book, "ganmm/mnist_embedded", m) for m in CODES}
 every += [r for m in CODES[1:4] for r in found[m]]
 if any(found.values()):
     display(plots.table([score_row(METHODS[m].title, rs) | {
@@ -263,7 +264,7 @@ else:
 # %% tags=["hide-input"]
 def recorded_curves(what, methods, ylabel):
     for experiment in ("ganmm/image_segmentation", "ganmm/artificial_characters"):
-        found = {METHODS[m].title: [r.curve("ganmm", what) for r in book.find(experiment=experiment, method=m, profile="paper")] for m in methods}
+        found = {METHODS[m].title: [r.curve("ganmm", what) for r in runs_of(book, experiment, m)] for m in methods}
         if any(found.values()):
             plots.curves({name: lines for name, lines in found.items() if lines}, {}, xlabel="iteration", ylabel=ylabel).suptitle(experiment.split("/")[1], y=0.95)
             plots.plt.show()
@@ -304,7 +305,7 @@ display(plots.table(peaks) if peaks else Markdown("No run is recorded yet."))
 # %% tags=["hide-input"]
 for share in ("", "-50", "-10"):
     experiment = f"ganmm/mnist_train{share}"
-    scored = {m: book.find(experiment=experiment, method=m, profile="paper") for m in ("ganmm", "ganmm-fast", "ganmm-double", "ganmm-em", "gmm-raw", "dec-raw", "kmeans")}
+    scored = {m: runs_of(book, experiment, m) for m in ("ganmm", "ganmm-fast", "ganmm-double", "ganmm-em", "gmm-raw", "dec-raw", "kmeans")}
     if not any(scored.values()):
         display(Markdown(f"`{experiment}`: no run is recorded yet; `genclust run {experiment} --profile paper` makes them."))
         continue

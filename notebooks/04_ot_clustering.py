@@ -54,7 +54,7 @@ from IPython.display import Markdown, display
 from genclust.datasets import DATASETS
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live
-from genclust.lab.claims import welch
+from genclust.lab.claims import runs_of, welch
 from genclust.lab.files import project_root
 from genclust.lab.papers import METHODS, ot_clustering
 
@@ -218,7 +218,7 @@ plots.table([{
 # done, from these two columns; the accuracies are there to see what the choice was worth.
 
 # %% tags=["hide-input"]
-sweep = book.find(experiment="ot-clustering/weight", profile="paper")
+sweep = runs_of(book, "ot-clustering/weight")
 rows = [{
     "weight": f"{r.spec.params['clustering_weight']:g}", "epsilon": f"{r.spec.params['epsilon']:g}",
     "epsilon / mean cost": f"{r.spec.params['epsilon'] / r.metrics['mean_cost']:.4f}", "agreement (ARI)": f"{r.metrics['agreement']:.3f}",
@@ -240,7 +240,7 @@ if rows:
 # %% tags=["hide-input"]
 SETS = ("mnist_train", "cifar10_train", "cifar10_jpeg_train")
 TABLE = ("kmeans", "ae+kmeans", "soft-kmeans", "soft-kmeans-p", "ot", "ot-p")
-recorded = {d: {m: book.find(experiment=f"ot-clustering/{d}", method=m, profile="paper") for m in TABLE} for d in SETS}
+recorded = {d: {m: runs_of(book, f"ot-clustering/{d}", m) for m in TABLE} for d in SETS}
 for d in SETS:
     rows = []
     for m in TABLE:
@@ -305,7 +305,7 @@ plots.table(rows) if rows else Markdown("No pair of methods has two recorded run
 # ## Figure 2: accuracy against epsilon
 
 # %% tags=["hide-input"]
-grid = book.find(experiment="ot-clustering/epsilon", profile="paper")
+grid = runs_of(book, "ot-clustering/epsilon")
 if grid:
     series = {METHODS[m].title: [(sorted({r.spec.params["epsilon"] for r in grid if r.spec.method == m}),
                                   [np.mean([100 * r.metrics["accuracy"] for r in grid if r.spec.method == m and r.spec.params["epsilon"] == e])
@@ -323,7 +323,7 @@ Markdown(f"{len(grid)} runs recorded." if grid else "No run of this grid is reco
 # few iterations the plan's rows do not sum to $1/n$: some points count more than others. Our addition: what that is worth.
 
 # %% tags=["hide-input"]
-early = book.find(experiment="ot-clustering/early", profile="paper")
+early = runs_of(book, "ot-clustering/early")
 rows = [{"iterations": r.spec.params["sinkhorn_iterations"] or "exact", "seed": r.spec.seed, "accuracy (%)": f"{100 * r.metrics['accuracy']:.2f}",
          "agreement with k-means (ARI)": f"{r.metrics['agreement']:.3f}", "seconds an epoch": f"{np.median([h['seconds'] for h in r.history]):.1f}"}
         for r in early]
@@ -337,7 +337,7 @@ plots.table(rows) if rows else Markdown("Not recorded yet: `genclust run ot-clus
 # three ways out: one example a class, a penalty in place of the constraint, or no constraint.
 
 # %% tags=["hide-input"]
-pairs = {m: book.find(experiment="ot-clustering/imbalanced", method=m, profile="paper") for m in ot_clustering.UNEQUAL}
+pairs = {m: runs_of(book, "ot-clustering/imbalanced", m) for m in ot_clustering.UNEQUAL}
 rows = [{"method": METHODS[m].title, "accuracy (%)": tables.spread(100 * r.metrics["accuracy"] for r in found),
          "ones in the large cluster (%)": tables.spread(100 * r.metrics["ones_in_large"] for r in found), "seeds": len(found)}
         for m, found in pairs.items() if found]

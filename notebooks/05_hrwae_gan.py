@@ -57,6 +57,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from genclust.datasets import load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
+from genclust.lab.claims import runs_of
 from genclust.lab.pages import value_text
 from genclust.lab.papers import EXPERIMENTS, METHODS
 
@@ -67,7 +68,7 @@ book, claims = tables.opened("hrwae-gan")
 
 def recorded(experiment, method):
     """The runs of a method at the paper's profile."""
-    return book.find(experiment=f"hrwae-gan/{experiment}", method=method, profile="paper")
+    return runs_of(book, f"hrwae-gan/{experiment}", method)
 
 # %% [markdown]
 # ## The method

@@ -169,7 +169,7 @@ def made(tmp_path_factory):
         for spec in make_specs(f"all/{dataset}", profile="smoke", methods=methods, seeds=(0, 1) if dataset == "digits" else (0,)):
             execute(Spec(**spec.model_dump() | {"profile": "paper"}), store, root / "work")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grid, "is_catalogued", lambda spec: True)  # smoke runs that pass for full ones
+        patch.setattr(grid, "speaking", lambda specs: {spec.id for spec in specs})  # smoke runs that pass for full ones
         yield root, store
 
 
@@ -261,7 +261,7 @@ def test_a_missing_cell_says_why(made, monkeypatch):
     assert "data not here (genclust data add cifar10_jpeg)" in found["vade", "cifar10_jpeg"].missing
     cell = found["vade", "digits"]
     assert not cell.missing and len(cell.values["accuracy"]) == 2 and cell.mean("accuracy") == np.mean(cell.values["accuracy"])
-    monkeypatch.setattr(grid, "is_catalogued", lambda spec: spec.method != "vade")  # a run with parameters of its own has no cell
+    monkeypatch.setattr(grid, "speaking", lambda specs: {spec.id for spec in specs if spec.method != "vade"})  # a run with parameters of its own has no cell
     assert {(c.method, c.dataset): c for c in grid.cells(store)}["vade", "digits"].missing == "not run yet"
     scores = grid.matrix(list(found.values()))
     assert scores.shape == (len(grid.methods()), len(all_methods.SETS))

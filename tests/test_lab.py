@@ -693,6 +693,17 @@ def test_a_run_with_parameters_of_its_own_answers_no_claim(changes, counts):
     assert all(map(claims.is_catalogued, make_specs("ot-clustering/epsilon", profile="paper")))
 
 
+def test_a_trial_at_a_smaller_scale_speaks_only_where_nothing_larger_does():
+    def specs(*seeds, **changes):
+        return make_specs("ot-clustering/epsilon", profile="paper", methods=["ot"], seeds=seeds, **changes)
+    small, fewer, own = specs(0, 1, epochs=20), specs(2, n_samples=5000), specs(3, learning_rate=1.0)
+    whole = [spec for spec in specs(0) if spec.params["epsilon"] == 1.0]
+    elsewhere = make_specs("ot-clustering/mnist_train", profile="paper", methods=["ot"])
+    ids = claims.speaking([*small, *fewer, *own, *whole, *elsewhere])
+    assert ids == {spec.id for spec in [*whole, *elsewhere]} | {s.id for s in [*small, *fewer] if s.params["epsilon"] != 1.0}
+    assert claims.speaking([*small, *fewer]) == {spec.id for spec in [*small, *fewer]}
+
+
 def test_one_command_recomputes_what_differs_in_seeds_or_methods_alone():
     specs = [s for m, seeds in (("gmm", [2, 0, 1]), ("kmeans", [0]), ("vade", range(3)))
              for s in make_specs("vade/digits", profile="smoke", methods=["gmm" if m == "kmeans" else m], seeds=seeds,

@@ -202,14 +202,14 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
     if claim.answered_by is None:
         return Answer(claim=claim, verdict="not run", reason=claim.not_run or "")
     by = claim.answered_by
-    records = _runs_of(store, by.experiment, by.method)
+    records = runs_of(store, by.experiment, by.method)
     if not records:
         return Answer(claim=claim, verdict="not run", reason=claim.not_run or "no record yet")
     scale = _all_of(claim.reduced, shortfall([record.spec for record in records]))
     if claim.kind == "property":
         return _property(claim, store, records, scale)
     if by.against:
-        others = _runs_of(store, by.against_experiment or by.experiment, by.against)
+        others = runs_of(store, by.against_experiment or by.experiment, by.against)
         if claim.kind == "order" or by.reduce == "p-value":
             return _welch(claim, records, others, scale)
         if not others:
@@ -288,7 +288,7 @@ class _Runs(Mapping):
     def __getitem__(self, key: str | tuple[str, str]) -> list[Record]:
         if key not in self.asked:
             experiment, method = key if isinstance(key, tuple) else (self.experiment, key)
-            self.asked[key] = _runs_of(self.store, experiment, method)
+            self.asked[key] = runs_of(self.store, experiment, method)
         return self.asked[key]
 
     def __iter__(self):
@@ -380,16 +380,30 @@ def _catalogued(experiment: str, method: str) -> list[Spec]:
     return make_specs(experiment, profile="paper", methods=[method])
 
 
+def _kept(spec: Spec) -> dict:
+    return {key: value for key, value in spec.params.items() if key not in SCALE}
+
+
 def is_catalogued(spec: Spec) -> bool:
     """Whether a run's parameters are the catalogue's, or smaller ones in scale alone. A run with others of the user's own is
     no answer to a claim."""
-    def kept(params: Mapping) -> dict:
-        return {key: value for key, value in params.items() if key not in SCALE}
-    return any(kept(spec.params) == kept(full.params) for full in _catalogued(spec.experiment, spec.method))
+    return any(_kept(spec) == _kept(full) for full in _catalogued(spec.experiment, spec.method))
 
 
-def _runs_of(store: RecordStore, experiment: str, method: str) -> list[Record]:
-    return [r for r in store.find(experiment=experiment, method=method, profile="paper") if is_catalogued(r.spec)]
+def speaking(specs: Iterable[Spec]) -> set[str]:
+    """Ids of the specs that the book's tables and verdicts rest on: catalogued ones, and those at a smaller scale only
+    where nothing with the same parameters is at full scale. So a trial at a smaller scale takes nothing from what is there."""
+    found = [spec for spec in specs if is_catalogued(spec)]
+    full = [spec for spec in found if not shortfall([spec])]
+    whole = [(spec.experiment, spec.method, _kept(spec)) for spec in full]
+    return {spec.id for spec in full} | {spec.id for spec in found if (spec.experiment, spec.method, _kept(spec)) not in whole}
+
+
+def runs_of(store: RecordStore, experiment: str, method: str | None = None) -> list[Record]:
+    """The paper-profile runs that speak for a method of an experiment, or for all of its methods, by seed."""
+    found = store.find(experiment=experiment, profile="paper", **({"method": method} if method else {}))
+    ids = speaking(record.spec for record in found)
+    return [record for record in found if record.spec.id in ids]
 
 
 def shortfall(specs: list[Spec]) -> str:

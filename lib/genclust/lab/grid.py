@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets import DATASETS, is_cached
-from .claims import TOLERANCE, is_catalogued
+from .claims import TOLERANCE, speaking
 from .papers import METHODS
 from .papers.all_methods import KINDS, SCALES, SETS, parameters, unfit
 from .ranking import Order, order
@@ -56,9 +56,11 @@ def methods() -> list[str]:
 def cells(store: RecordStore, profile: str = "paper") -> list[Cell]:
     """Every method on every set, from the records of a profile."""
     found: dict[tuple[str, str], list[dict]] = {}
-    for head in store.heads(paper="all", profile=profile):
-        if profile == "paper" and not is_catalogued(Spec.model_validate(head["spec"])):
-            continue
+    heads = list(store.heads(paper="all", profile=profile))
+    if profile == "paper":
+        ids = speaking(Spec.model_validate(head["spec"]) for head in heads)
+        heads = [head for head in heads if head["id"] in ids]
+    for head in heads:
         found.setdefault((head["spec"]["method"], head["spec"]["dataset"]), []).append(head)
     return [_cell(m, dataset, found.get((m, dataset), [])) for dataset in SETS for m in methods()]
 
