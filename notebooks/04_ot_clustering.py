@@ -56,7 +56,7 @@ from genclust.lab import plots, tables
 from genclust.lab.chapters import live
 from genclust.lab.claims import runs_of, welch
 from genclust.lab.files import project_root
-from genclust.lab.papers import METHODS, ot_clustering
+from genclust.lab.papers import EXPERIMENTS, METHODS, ot_clustering
 
 plots.style()
 torch.manual_seed(0)  # of the small examples below; every run has a seed of its own
@@ -253,10 +253,11 @@ for d in SETS:
             "its extremes": f"{100 * cell('min').value:.1f} to {100 * cell('max').value:.1f}" if cell("min") else "",
             "measured (%)": tables.spread(values) or "not recorded",
             "our extremes": f"{min(values):.2f} to {max(values):.2f}" if len(values) > 1 else "", "seeds": str(len(values)),
-            "epochs": ", ".join(sorted({str(r.spec.params.get("epochs", "")) for r in recorded[d][m]})),
+            "epochs alone + together": ", ".join(sorted({f"{r.spec.params.get('pretrain_epochs', 0)} + {r.spec.params['epochs']}"
+                                                         for r in recorded[d][m] if "epochs" in r.spec.params})),
         })
     if any(recorded[d].values()):
-        display(Markdown(f"**{DATASETS[d].title}**"), plots.table(rows))
+        display(Markdown(f"**{DATASETS[d].title}**. {tables.scale(r for found in recorded[d].values() for r in found)}"), plots.table(rows))
 
 # %% [markdown]
 # Every run behind these cells, and the command that makes it again:
@@ -303,18 +304,29 @@ plots.table(rows) if rows else Markdown("No pair of methods has two recorded run
 
 # %% [markdown]
 # ## Figure 2: accuracy against epsilon
+#
+# Mean over the seeds, with a band from the lowest to the highest. AE + k-means does not know epsilon: its line is where
+# the pretraining of the "(p)" runs ended.
 
 # %% tags=["hide-input"]
-grid = runs_of(book, "ot-clustering/epsilon")
-if grid:
-    series = {METHODS[m].title: [(sorted({r.spec.params["epsilon"] for r in grid if r.spec.method == m}),
-                                  [np.mean([100 * r.metrics["accuracy"] for r in grid if r.spec.method == m and r.spec.params["epsilon"] == e])
-                                   for e in sorted({r.spec.params["epsilon"] for r in grid if r.spec.method == m})])]
-              for m in dict.fromkeys(r.spec.method for r in grid)}
-    fig = plots.curves(series, {}, xlabel="epsilon")
-    fig.axes[0].set_xscale("log")
-    plots.plt.show()
-Markdown(f"{len(grid)} runs recorded." if grid else "No run of this grid is recorded yet: `genclust run ot-clustering/epsilon --profile paper --seeds 0:2`.")
+grids = {d: runs_of(book, name) for d, name in ot_clustering.FIGURE_2.items()}
+for d, grid in grids.items():
+    by_seed = {}
+    for r in grid:
+        by_seed.setdefault(r.spec.method, {}).setdefault(r.spec.seed, {})[r.spec.params["epsilon"]] = r
+    series = {METHODS[m].title: [(sorted(at), [100 * at[e].metrics["accuracy"] for e in sorted(at)])
+                                 for at in seeds.values() if set(at) == set(ot_clustering.EPSILONS)] for m, seeds in by_seed.items()}
+    started = {seed: at for m in ("soft-kmeans-p", "ot-p") for seed, at in by_seed.get(m, {}).items()}
+    series[METHODS["ae+kmeans"].title] = [(ot_clustering.EPSILONS, [100 * next(iter(at.values())).curve("autoencoder", "accuracy")[1][-1]] * 5)
+                                          for at in started.values()]
+    if grid:
+        fig = plots.bands({name: found for name, found in series.items() if found}, {}, title=DATASETS[d].title)
+        fig.axes[0].set(xscale="log", xlabel="epsilon")
+        plots.plt.show()
+        display(Markdown(f"{len(grid)} runs recorded. {tables.scale(grid)}"))
+    elif d != "cifar10_jpeg_train":
+        display(Markdown(f"{DATASETS[d].title}: no run of this grid is recorded; "
+                         f"`genclust run {ot_clustering.FIGURE_2[d]} --profile paper --seeds 0:5` makes them."))
 
 # %% [markdown]
 # ## The solver exact, or stopped early
@@ -324,10 +336,17 @@ Markdown(f"{len(grid)} runs recorded." if grid else "No run of this grid is reco
 
 # %% tags=["hide-input"]
 early = runs_of(book, "ot-clustering/early")
-rows = [{"iterations": r.spec.params["sinkhorn_iterations"] or "exact", "seed": r.spec.seed, "accuracy (%)": f"{100 * r.metrics['accuracy']:.2f}",
-         "agreement with k-means (ARI)": f"{r.metrics['agreement']:.3f}", "seconds an epoch": f"{np.median([h['seconds'] for h in r.history]):.1f}"}
-        for r in early]
-plots.table(rows) if rows else Markdown("Not recorded yet: `genclust run ot-clustering/early --profile paper`.")
+stopped = {i: [r for r in early if r.spec.params["sinkhorn_iterations"] == i]
+           for i in dict.fromkeys(point["sinkhorn_iterations"] for point in EXPERIMENTS["ot-clustering/early"].grid)}
+rows = [{"iterations": i or "exact", "accuracy (%)": tables.spread(100 * r.metrics["accuracy"] for r in found),
+         "agreement with k-means (ARI)": tables.spread([r.metrics["agreement"] for r in found], 3),
+         "cost to the nearest centre": tables.spread([r.metrics["nearest_cost"] for r in found], 3),
+         "seconds an epoch": f"{np.median([h['seconds'] for r in found for h in r.history]):.1f}", "seeds": len(found)}
+        for i, found in stopped.items() if found]
+if rows:
+    display(plots.table(rows), Markdown(tables.scale(early)))
+else:
+    display(Markdown("Not recorded yet: `genclust run ot-clustering/early --profile paper --seeds 0:2`."))
 
 # %% [markdown]
 # ## Unequal proportions
@@ -369,5 +388,5 @@ tables.verdicts(claims, book)
 # ## Provenance
 
 # %% tags=["hide-input"]
-tables.provenance([*(r for d in SETS for found in recorded[d].values() for r in found), *sweep, *early, *grid,
+tables.provenance([*(r for d in SETS for found in recorded[d].values() for r in found), *sweep, *early, *(r for found in grids.values() for r in found),
                    *(r for found in pairs.values() for r in found), *runs.values()])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from IPython.display import Markdown
 
-from .claims import Claim, answer, read_ledger
+from .claims import Claim, answer, read_ledger, shortfall
 from .experiments import changes, recompute_all
 from .files import project_root
 from .pages import cost_of, ledger_table
@@ -34,6 +34,12 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
     if len(values) == 0:
         return ""
     return f"{values.mean():.{digits}f}" + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
+
+
+def scale(records: Iterable[Record]) -> str:
+    """In what runs fall short of the paper's scale, as a sentence; nothing where in nothing."""
+    short = shortfall([r.spec for r in records])
+    return f"At reduced scale: {short}." if short else ""
 
 
 def runs(records: Iterable[Record]):
