@@ -448,13 +448,14 @@ def test_a_quirk_that_does_not_exist_is_refused():
         small(quirks=("triple softmax",)).fit(BLOBS)
 
 
-@pytest.mark.parametrize("cluster", [-1, 3])
+@pytest.mark.parametrize("cluster", [-1, 3, 1.5, "a"])
 def test_sampling_a_cluster_that_does_not_exist_is_refused(cluster):
     model = small(iterations=1, pretrain_iterations=0).fit(BLOBS)
-    with pytest.raises(ValueError, match=f"cluster={cluster} does not exist: use 0 to 2"):
+    with pytest.raises(ValueError, match=f"cluster={cluster!r} does not exist: use 0 to 2"):
         model.sample(2, cluster=cluster)
-    with pytest.raises(ValueError, match="n_samples=0"):
-        model.sample(0)
+    for n in (0, 2.5, "many"):
+        with pytest.raises(ValueError, match=f"n_samples={n!r}: use a whole number, 1 or more"):
+            model.sample(n)
 
 
 @pytest.mark.parametrize("name, value", [

@@ -353,10 +353,10 @@ def test_samples():
                                model.inverse_transform(tight.detach()).mean(0), atol=0.02)  # 5000 draws in [0, 1]
 
 
-@pytest.mark.parametrize("cluster", [-1, 3, 100])
+@pytest.mark.parametrize("cluster", [-1, 3, 100, "a"])
 def test_sampling_a_cluster_that_does_not_exist_is_refused(cluster):
     model = small(epochs=0).fit(UNIT)
-    with pytest.raises(ValueError, match=f"cluster={cluster} does not exist: use 0 to 2"):
+    with pytest.raises(ValueError, match=f"cluster={cluster!r} does not exist: use 0 to 2"):
         model.sample(2, cluster=cluster)
 
 

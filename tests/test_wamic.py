@@ -216,7 +216,8 @@ def test_divergence_is_said_and_the_last_finite_state_kept(tmp_path):
     (dict(n_clusters=0), "'n_clusters'"), (dict(latent_dim=0), "'latent_dim'"), (dict(penalty=-1.0), "'penalty'"),
     (dict(n_clusters=200), "n_clusters=200 is more than n_samples=150"), (dict(iterations=-1), "'iterations'"),
     (dict(learning_rate=0.0), "'learning_rate'"), (dict(encoder_start="old"), "'encoder_start'"),
-    (dict(likelihood="bernoulli"), "inside \\[0, 1\\]")])
+    (dict(likelihood="bernoulli"), "inside \\[0, 1\\]"), (dict(betas=(0.5,)), r"betas=\(0.5,\): Adam takes two"),
+    (dict(betas=(0.5, 1.0)), "below 1")])
 def test_what_can_not_work_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         small(**changes).fit(X)

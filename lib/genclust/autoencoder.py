@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
-from .base import EVAL_BATCH, DeepEstimator, Trainer, exponential_decay
+from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay
 from .networks import MLP, bernoulli_log_likelihood
 
 # What scikit-learn's own validation checks before a fit; shared by every estimator with such a network.
@@ -180,13 +180,9 @@ class MixtureEstimator(ClusterMixin, CodingEstimator):
         Returns X (n_samples, n_features) and the clusters (n_samples,). ValueError for a cluster that
         does not exist.
         """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples}: use 1 or more")
-        generator = self._draws(random_state)
-        n_clusters = len(self.module_.mixture.logits)
-        if cluster is not None and not 0 <= cluster < n_clusters:
-            raise ValueError(f"cluster={cluster} does not exist: use 0 to {n_clusters - 1}")
+        generator = self._draws(random_state, n_samples)
+        if cluster is not None:
+            check_index("cluster", cluster, len(self.module_.mixture.logits))
         with torch.no_grad():
             z, c = self.module_.mixture.sample(n_samples, generator, cluster)
         return self.inverse_transform(z.cpu().numpy()), c.cpu().numpy()

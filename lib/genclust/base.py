@@ -614,8 +614,11 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """``function`` over X in pieces, in float32 whatever the precision of training."""
         return torch.cat([function(piece) for piece in X.split(EVAL_BATCH)])
 
-    def _draws(self, random_state) -> torch.Generator:
-        """A generator on the fitted device for sampling; the fit's own seed where none is given."""
+    def _draws(self, random_state, n_samples: int = 1) -> torch.Generator:
+        """A generator on the fitted device for so many samples; the fit's own seed where none is given."""
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r}: use a whole number, 1 or more")
         seed = self.seed_ if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
         return torch.Generator(self.device_).manual_seed(seed)
 
@@ -623,6 +626,12 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def check_index(name: str, value, n: int) -> None:
+    """ValueError where the argument of this name is none of the whole numbers from 0 to n - 1."""
+    if not isinstance(value, Integral) or not 0 <= value < n:
+        raise ValueError(f"{name}={value!r} does not exist: use 0 to {n - 1}")
 
 
 def nth_seed(first: int, i: int) -> int:

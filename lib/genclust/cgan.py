@@ -10,7 +10,7 @@ import torch
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -168,10 +168,7 @@ class ConditionalGAN(DeepEstimator):
 
         Returns X (n_samples, n_features) and the classes (n_samples,). ValueError for a class that y did not have.
         """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples}: use 1 or more")
-        source = self._draws(random_state)
+        source = self._draws(random_state, n_samples)
         if label is None:
             of = draw(torch.randint, len(self.classes_), (n_samples,), source=source).cpu().numpy()
         else:

@@ -13,13 +13,12 @@ from sklearn.base import ClusterMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adversarial import clip_weights, gradient_penalty, wasserstein
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, Autoencoder
-from .base import DeepEstimator, Player, Trainer
+from .base import DeepEstimator, Player, Trainer, check_index
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
 from .mixture import initial_responsibilities
 from .networks import MLP, ReplicaMLP
@@ -460,12 +459,9 @@ class GANMM(ClusterMixin, DeepEstimator):
         Returns X (n_samples, n_features) float32 and the clusters (n_samples,). ValueError for a cluster that does not
         exist.
         """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples}: use 1 or more")
-        if cluster is not None and not 0 <= cluster < self.n_clusters:
-            raise ValueError(f"cluster={cluster} does not exist: use 0 to {self.n_clusters - 1}")
-        generator = self._draws(random_state)
+        generator = self._draws(random_state, n_samples)
+        if cluster is not None:
+            check_index("cluster", cluster, self.n_clusters)
         if cluster is None:
             weights = torch.as_tensor(self.weights_, device=self.device_)
             c = torch.multinomial(weights, n_samples, replacement=True, generator=generator)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from . import density
 from .adversarial import relativistic, standard
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, resolve_likelihood
-from .base import DeepEstimator
+from .base import DeepEstimator, check_index
 from .hierarchical import HierarchicalAutoencoder, LatentDiscriminator, Pass, kl_divergence, n_cells
 from .networks import bernoulli_log_likelihood
 
@@ -244,8 +244,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         if self.n_groups > cells:
             raise ValueError(f"n_groups={self.n_groups}, but images of side {padded_side(*self.image_shape_[:2])} have "
                              f"{cells} cells (equation 7): use 1 to {cells}")
-        if self.cluster_group >= self.n_groups:
-            raise ValueError(f"cluster_group={self.cluster_group} does not exist: use 0 to {self.n_groups - 1}")
+        check_index("cluster_group", self.cluster_group, self.n_groups)
         if len(X) <= self._neighbours(len(X)):
             raise ValueError(f"n_neighbors={self._neighbours(len(X))} needs more rows than n_samples={len(X)}: "
                              f"give more rows, or set n_neighbors to {len(X) - 1} or less")
@@ -352,7 +351,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def _box(self, group: int, kind: str):
         """The fitted UMAP, HDBSCAN or mixture of a group."""
         check_is_fitted(self)
-        self._check_group(group)
+        check_index("group", group, self.n_groups)
         if (group, kind) not in self._boxes_:
             points = None if kind == "umap" else self.embedding(group)
             began = time.perf_counter()
@@ -367,10 +366,6 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
             self._boxes_[group, kind] = made
             self.clustering_seconds_[f"group {group} {kind}"] = time.perf_counter() - began
         return self._boxes_[group, kind]
-
-    def _check_group(self, group: int) -> None:
-        if not 0 <= group < self.n_groups:
-            raise ValueError(f"group={group} does not exist: use 0 to {self.n_groups - 1}")
 
     def predict(self, X) -> np.ndarray:
         """The cluster of every row, (n,) int64, -1 for noise.
@@ -419,7 +414,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         """
         rows = self._rows(X)
         group = self.cluster_group if group is None else group
-        self._check_group(group)
+        check_index("group", group, self.n_groups)
         return self._codes(rows, group)
 
     def reconstruct(self, X) -> np.ndarray:
@@ -431,10 +426,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
         ValueError for less than one.
         """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples}: use 1 or more")
-        return self.decode_noises(self.module_.autoencoder.noises(n_samples, self._draws(random_state)))
+        generator = self._draws(random_state, n_samples)
+        return self.decode_noises(self.module_.autoencoder.noises(n_samples, generator))
 
     def decode_noises(self, noises: list[Tensor]) -> np.ndarray:
         """The images, (n, n_features) float32, of standard normal noise for each group (see

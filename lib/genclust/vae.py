@@ -9,7 +9,6 @@ import torch
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, CodingEstimator
@@ -102,10 +101,8 @@ class VAE(CodingEstimator):
 
     def sample(self, n_samples=1, *, random_state=None) -> np.ndarray:
         """Means of p(x | z) for draws of z from the prior, (n_samples, n_features)."""
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples}: use 1 or more")
-        z = torch.randn(n_samples, self.latent_dim, generator=self._draws(random_state), device=self.device_)
+        generator = self._draws(random_state, n_samples)
+        z = torch.randn(n_samples, self.latent_dim, generator=generator, device=self.device_)
         return self.inverse_transform(z.cpu().numpy())
 
 

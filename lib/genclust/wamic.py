@@ -84,6 +84,11 @@ def encode(encoder: MLP, X: Tensor) -> Tensor:
 class AdversarialMixture(MixtureEstimator):
     """The four steps of section 3.3, for one model or for replicas of it."""
 
+    def _check_data(self, X):
+        super()._check_data(X)
+        if np.shape(self.betas) != (2,) or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas!r}: Adam takes two numbers, each from 0 to below 1")
+
     def _steps(self, trainer: Trainer, net: WAMiCNetwork, name: str = "") -> None:
         """Steps 2 to 4, from trained autoencoder to new encoder; ``name`` is added to those of the phases."""
         trainer.once(f"mixture{name}", lambda: self._start_mixture(trainer, net), logged=True)
