@@ -258,7 +258,7 @@ def test_a_missing_cell_says_why(made, monkeypatch):
     assert found["hrwae-l1", "reuters21578"].missing == "images only" and "images take hours" in found["ganmm", "mnist"].missing
     assert all("tables of up to 64 features" in found["ganmm", d].missing for d in ("hhar", "reuters21578", "rcv1_10k"))
     assert found["vade", "mnist"].missing == "not run yet" and "data not here (genclust data fetch hhar)" in found["vade", "hhar"].missing
-    assert "data not here (genclust data add cifar10_jpeg)" in found["vade", "cifar10_jpeg"].missing
+    assert "data not here (genclust data add cifar10_jpeg PATH)" in found["vade", "cifar10_jpeg"].missing
     cell = found["vade", "digits"]
     assert not cell.missing and len(cell.values["accuracy"]) == 2 and cell.mean("accuracy") == np.mean(cell.values["accuracy"])
     monkeypatch.setattr(grid, "speaking", lambda specs: {spec.id for spec in specs if spec.method != "vade"})  # a run with parameters of its own has no cell
@@ -316,6 +316,8 @@ def test_the_advice_follows_from_the_cells():
     for few in (grid.Cell("dec", "mnist", {}, "not run yet"), scored("dec", "mnist", 0.9, runs=2)):
         partial = [few if (c.method, c.dataset) == ("dec", "mnist") else c for c in found]
         assert set(all_methods.SETS) - set(grid.ranked(partial).sets) == {"mnist"}, "a set counts where all have three runs"
+        assert "Not in this ranking, for want of runs of DEC: mnist. VaDE is number 1 of the" in "\n".join(grid.advice(partial))
+    assert "Not in this ranking" not in lines
     lucky = [scored("hrwae-l1", c.dataset, 0.99, runs=1) if c.method == "hrwae-l1" and not c.missing else c for c in found]
     assert "cifar10_jpeg) **VaDE** has the highest" in "\n".join(grid.advice(lucky)), "nor does one run make a method the best on images"
     short = [scored(c.method, c.dataset, 0.5, runs=2) if c.method == "kmeans" and c.dataset != "digits" else c for c in found]

@@ -564,7 +564,8 @@ def test_an_order_may_compare_two_metrics_and_a_metric_may_choose_the_best_run(m
     shelf = Shelf(gmm=runs)
     by = dict(experiment="vade/digits", method="gmm", metric="accuracy")
     order = dict(kind="order", value=None, unit=None, says="one metric is above another")
-    assert claims.answer(claim(**order, answered_by=by | dict(against="gmm", against_metric="other")), shelf).verdict == "reproduced"
+    found = claims.answer(claim(**order, answered_by=by | dict(against="gmm", against_metric="other")), shelf)
+    assert found.verdict == "reproduced" and found.records == runs  # once each
     assert claims.answer(claim(**order, answered_by=by | dict(against="gmm")), shelf).verdict == "not reproduced"
     assert claims.answer(claim(answered_by=by | dict(reduce="best")), shelf).measured == pytest.approx(50)
     assert claims.answer(claim(answered_by=by | dict(reduce="best", chosen_by="other")), shelf).measured == pytest.approx(52)

@@ -13,6 +13,8 @@ from sklearn.datasets import load_digits, make_blobs
 from genclust import WAMiC, WAMiCSelection, base
 from genclust.base import Diverged, nth_seed
 from genclust.lab.experiments import make_specs
+from genclust.lab.figures import figure_arrays
+from genclust.lab.papers import METHODS
 from genclust.lab.papers import wamic as chapter
 from genclust.lab.records import RecordStore
 from genclust.lab.runner import execute
@@ -396,6 +398,20 @@ def test_separation_of_codes_is_checked():
     assert chapter.codes_separate(None, codes, Moons)[0]
     codes["code_rows"] = np.array([0, 1, 2, 4, 3, 5, 6, 7, 8, 9, 10, 11])
     assert not chapter.codes_separate(None, codes, Moons)[0]
+    assert chapter.stretches(codes, Moons) == 5 and chapter.stretches({}, Moons) == 0
+
+
+def test_codes_are_kept_of_rows_as_the_autoencoder_gets_them():
+    class Moved:
+        X = (X + 5).astype(np.float32)
+        image_shape = None
+
+    (spec,) = make_specs("wamic/three_moons", profile="smoke", methods=["ae+gmm-centred"])
+    made = METHODS["ae+gmm-centred"].make(0, **spec.params).fit(Moved.X)
+    arrays = figure_arrays(made, made["autoencoder"], Moved, made.predict(Moved.X), spec)
+    rows = Moved.X[arrays["code_rows"]]
+    np.testing.assert_allclose(arrays["codes"], made[:-1].transform(rows), rtol=1e-6)
+    assert not np.allclose(arrays["codes"], made["autoencoder"].transform(rows))
 
 
 def test_moons_are_not_linearly_separable():

@@ -219,7 +219,7 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
                         for runs, metric in ((records, by.metric), (others, by.against_metric or by.metric)))
         compared = {"ratio": ours / theirs, "increase": 100 * (ours / theirs - 1), "difference": ours - theirs}
         measured, low, high = compared[by.reduce], None, None
-        values, records = [measured], records + others
+        values, records = [measured], _united(records, others)
     else:
         values = [in_unit(record, by.metric, claim.unit) for record in records]
         chosen = max(range(len(records)), key=lambda i: records[i].metrics[by.chosen_by] if by.chosen_by else records[i].objective)
@@ -314,7 +314,7 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     by, unit = claim.answered_by, (claim.unit if claim.kind == "order" else None) or "percent"
     a = [in_unit(r, by.metric, unit) for r in records]
     b = [in_unit(r, by.against_metric or by.metric, unit) for r in others]
-    found = dict(claim=claim, records=records + others, scale=_all_of(scale, shortfall([r.spec for r in others])))
+    found = dict(claim=claim, records=_united(records, others), scale=_all_of(scale, shortfall([r.spec for r in others])))
     if len(a) < 2 or len(b) < 2:
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
     higher = claim.kind != "order" or claim.better == "higher"
@@ -324,6 +324,11 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     if claim.kind == "order":
         return _judged(p < claim.level, reason, found | {"values": a})
     return _judged((p < 0.05) == (claim.value < 0.05), reason, found | {"values": [p], "measured": p})
+
+
+def _united(records: list[Record], others: list[Record]) -> list[Record]:
+    """Both, once each: two metrics of one method are of the same runs."""
+    return records + [record for record in others if record not in records]
 
 
 def recorded(runs: Mapping[str | tuple[str, str], Sequence[Record]], key: str | tuple[str, str], least: int = 1) -> Sequence[Record]:

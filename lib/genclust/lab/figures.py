@@ -15,7 +15,8 @@ def figure_arrays(estimator, deep, data, labels: np.ndarray, spec) -> dict[str, 
     arrays = {"labels": labels.astype(np.int16)}
     chosen = np.sort(rng.permutation(len(labels))[:N_CODES])
     if deep is not None:
-        arrays |= {"code_rows": chosen.astype(np.int32), "codes": deep.transform(data.X[chosen]).astype(np.float32)}
+        codes = deep.transform(entering(estimator, deep, data.X[chosen]))
+        arrays |= {"code_rows": chosen.astype(np.int32), "codes": codes.astype(np.float32)}
     members = np.full((n_clusters, N_DRAWS), -1, dtype=np.int32)
     for c in range(n_clusters):
         rows = rng.permutation(np.flatnonzero(labels == c))[:N_DRAWS]
@@ -30,6 +31,15 @@ def figure_arrays(estimator, deep, data, labels: np.ndarray, spec) -> dict[str, 
             draws = np.stack([deep.sample(N_DRAWS, cluster=c, random_state=spec.seed + c)[0] for c in range(n_clusters)])
         arrays["draws"] = (np.clip(draws, 0, 1) * 255).round().astype(np.uint8)
     return arrays
+
+
+def entering(estimator, deep, X: np.ndarray) -> np.ndarray:
+    """Rows as the deep step of a fitted pipeline gets them, after the steps before it; as they are where it is alone."""
+    for _, step in getattr(estimator, "steps", ()):
+        if step is deep:
+            break
+        X = step.transform(X)
+    return X
 
 
 def labels_only(estimator, deep, data, labels: np.ndarray, spec) -> dict[str, np.ndarray]:

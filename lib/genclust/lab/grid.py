@@ -78,7 +78,7 @@ def why_not_run(dataset: str) -> str:
     source = DATASETS[dataset]
     if not source.files or is_cached(dataset):
         return "not run yet"
-    return f"not run: data not here (genclust data {'fetch' if source.is_offered else 'add'} {dataset})"
+    return f"not run: data not here (genclust data {f'fetch {dataset}' if source.is_offered else f'add {dataset} PATH'})"
 
 
 def table_rows(found: Sequence[Cell]) -> list[dict[str, Shown]]:
@@ -169,6 +169,12 @@ def advice(found: Sequence[Cell]) -> list[str]:
             first, second, *_ = sorted(means, key=means.get, reverse=True)
             lines.append(f"On {kind} ({_words(there)}) **{METHODS[first].title}** has the highest mean accuracy, {means[first]:.1f} %, and "
                          f"{METHODS[second].title} the next, {means[second]:.1f} %.")
+    for dataset in SETS:
+        there = {cell.method: cell.mean("accuracy") for cell in found if cell.dataset == dataset and cell.whole}
+        if dataset not in r.sets and r.methods[best] in there:
+            place = sorted(there, key=there.get, reverse=True).index(r.methods[best]) + 1
+            lines.append(f"Not in this ranking, for want of runs of {_titles([m for m in r.methods if m not in there])}: {dataset}. "
+                         f"{METHODS[r.methods[best]].title} is number {place} of the {len(there)} methods there.")
     base = r.scores[:, [r.methods.index("kmeans")]]
     wins = {m: int(w) for m, w in zip(r.methods, (100 * (r.scores - base) > POINTS).sum(0)) if m != "kmeans"}
     losses = {m: int(w) for m, w in zip(r.methods, (100 * (base - r.scores) > POINTS).sum(0)) if m != "kmeans"}

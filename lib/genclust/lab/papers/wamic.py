@@ -93,7 +93,8 @@ METHODS = {
     "wamic-selection": Method("WAMiC, K by Wasserstein distance", _selection, lambda m, X: float(m[-1].objective_), "wamic",
                               step="wamic", measure=measure_selection, keep=keep_selection),
 }
-METHODS["ae+gmm-centred"] = replace(vade.METHODS["ae+gmm"], title="AE+GMM, centred", make=_centred_ae_gmm)
+METHODS["ae+gmm-centred"] = replace(vade.METHODS["ae+gmm"], title="AE+GMM, centred", make=_centred_ae_gmm,
+                                    follow=None)  # it would follow the autoencoder on rows that are not centred
 METHODS["wamic-umap"] = replace(METHODS["wamic"], title="WAMiC, UMAP start")
 
 # --- Experiments --------------------------------------------------------------------------------
@@ -197,13 +198,18 @@ def moons_accuracy(record: Record, arrays: dict, data: Dataset) -> tuple[bool, s
         f"{scores.min():.2f} % to {scores.max():.2f} %")
 
 
+def stretches(arrays: dict, data: Dataset) -> int:
+    """Uninterrupted stretches of one class along a one-dimensional code; 0 for a run that keeps no codes."""
+    if "codes" not in arrays:
+        return 0
+    y = data.y[arrays["code_rows"]][np.argsort(arrays["codes"][:, 0])]
+    return 1 + int((y[1:] != y[:-1]).sum())
+
+
 def codes_separate(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
     """Section 4.2: along the one-dimensional code, every class is one uninterrupted stretch."""
-    order = np.argsort(arrays["codes"][:, 0])
-    y = data.y[arrays["code_rows"]][order]
-    stretches = 1 + int((y[1:] != y[:-1]).sum())
-    n = len(data.class_names)
-    return stretches == n, f"{stretches} stretches of a class along the code, {n} classes"
+    found, n = stretches(arrays, data), len(data.class_names)
+    return found == n, f"{found} stretches of a class along the code, {n} classes"
 
 
 def step3_longest(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
