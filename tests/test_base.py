@@ -70,6 +70,61 @@ def test_refitting_starts_over():
     assert_same_fit(model.fit(X), vade().fit(X))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_caller_who_needs_no_gradients_gets_the_same_fit(mode):
+    with mode():
+        model = vade().fit(X)
+    assert_same_fit(model, vade().fit(X))
+
+
+def test_a_fit_that_is_refused_leaves_nothing_of_the_one_before():
+    model = vade().fit(X)
+    with pytest.raises(ValueError, match="inside"):
+        model.set_params(likelihood="bernoulli").fit(10 * X)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_another_default_type_of_torch_is_refused():
+    model = vade().fit(X)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for call in (lambda: vade().fit(X), lambda: model.predict(X), lambda: model.sample(2)):
+            with pytest.raises(RuntimeError, match="torch's default is torch.float64"):
+                call()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_read_only_rows_are_no_reason_to_warn():
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The given NumPy array is not writable")
+        assert np.array_equal(vade().fit(frozen).predict(frozen), vade().fit(X).labels_)
+
+
+def test_what_a_callback_notes_has_to_be_something_that_can_be_saved(tmp_path):
+    with pytest.raises(TypeError, match="can't be kept with a fit"):
+        vade().fit(X, checkpoint=tmp_path / "fit.safetensors", callback=lambda model, phase, epoch, logs: logs.update(model=model))
+
+
+@pytest.mark.parametrize("beyond, likelihood", [(1e-7, "bernoulli"), (1e-3, "gaussian")])
+def test_rounding_does_not_change_the_likelihood(beyond, likelihood):
+    scaled = X.copy()
+    scaled[0, 0] = 1 + beyond
+    assert vade().fit(scaled).likelihood_ == likelihood
+    assert genclust.DeepKMeans(3, hidden=[8], epochs=1, batch_size=32, random_state=0).fit(scaled).output_ == {
+        "bernoulli": "sigmoid", "gaussian": "linear"}[likelihood]
+
+
+@pytest.mark.parametrize("model", [VaDE, genclust.VAE])
+def test_a_gaussian_likelihood_says_that_data_are_out_of_scale(model):
+    with pytest.warns(RuntimeWarning, match="root mean square of .* Standardise X"):
+        small = dict(hidden=[8], latent_dim=2, epochs=1, random_state=0)
+        (model(3, layer_epochs=1, pretrain_epochs=1, **small) if model is VaDE else model(**small)).fit(1000 * X)
+
+
 def test_global_generators_are_left_alone():
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     vade().fit(X).sample(5)

@@ -144,3 +144,9 @@ def test_coders_of_images_mirror_each_other():
 def test_bad_input_is_named(blobs, params, message):
     with pytest.raises(ValueError, match=message):
         DeepKMeans(**{"n_clusters": 3, "epochs": 1, **SMALL, **params}).fit(blobs)
+
+
+def test_a_fit_that_diverges_says_so_as_every_other_does():
+    with pytest.raises(FloatingPointError, match="lower learning_rate, or look for extreme values"):
+        DeepKMeans(3, hidden=(8,), epochs=20, batch_size=32, learning_rate=1e8, random_state=0).fit(
+            np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32))

@@ -521,3 +521,17 @@ def test_a_group_that_does_not_exist_is_refused(fitted, call):
 def test_sampling_nothing_is_refused(fitted):
     with pytest.raises(ValueError, match="n_samples=0"):
         fitted.sample(0)
+
+
+@pytest.mark.parametrize("clustering", ["kmeans", "HDBSCAN", "umap"])
+def test_a_clustering_that_does_not_exist_is_refused(fitted, clustering):
+    with pytest.raises(ValueError, match=f"clustering={clustering!r}: use 'hdbscan' or 'gmm'"):
+        fitted.cluster(0, clustering)
+
+
+def test_while_it_is_trained_there_is_no_clustering_yet(no_umap):
+    def look(model, *_):
+        with pytest.raises(NotFittedError):
+            model.cluster()
+    model = small(epochs=1).fit(DIGITS[:100], callback=look)
+    assert model.fit(DIGITS[:100], callback=look).cluster().shape == (100,)

@@ -5,7 +5,9 @@ from collections import Counter
 from itertools import combinations, permutations
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn import metrics as reference
 
 from genclust import metrics
@@ -394,3 +396,10 @@ def test_errors_name_the_value_and_the_mend(case):
 def test_second_argument_is_checked_for_emptiness_too():
     with pytest.raises(ValueError, match="y_pred is empty"):
         metrics.accuracy([1], [])
+
+
+def test_correct_rows_takes_what_the_others_take():
+    true, pred = [0, 0, 1, 1], [5, 5, 7, 5]
+    for convert in (list, np.array, tuple, pd.Series, lambda v: torch.tensor(list(v))):
+        found = metrics.correct_rows(convert(true), convert(pred))
+        assert isinstance(found, np.ndarray) and found.tolist() == [True, True, True, False]

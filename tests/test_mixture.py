@@ -159,6 +159,8 @@ def test_n2d_clusters_and_places_new_rows():
     assert pipeline[1].umap_.n_neighbors == 10 and pipeline[1].umap_.min_dist == 0
     assert pipeline[1].transform(pipeline[0].transform(X)).shape == (60, 3)
     assert np.array_equal(labels, n2d(3, **options).fit_predict(X))
+    assert pipeline[:-1].get_feature_names_out().tolist() == ["umapembedding0", "umapembedding1", "umapembedding2"]
+    assert list(pipeline[:-1].set_output(transform="pandas").transform(X).columns) == ["umapembedding0", "umapembedding1", "umapembedding2"]
 
 
 def test_digits_n2d_beats_kmeans():

@@ -261,7 +261,7 @@ BAD = {
     "b has shape": dict(b=torch.tensor([0.5, 0.5])), "a sums to": dict(a=torch.ones(6)),
     "b has entries that are negative or": dict(b=torch.tensor([float("nan"), 0.5, 0.5])),
     "size_penalty": dict(size_penalty=-1.0), "method": dict(method="simplex"), "tol": dict(tol=0.0),
-    "max_iter": dict(max_iter=0), "start must hold 3": dict(start=torch.zeros(2)),
+    "max_iter": dict(max_iter=0), "start must be a tensor of 3": dict(start=torch.zeros(2)),
 }
 
 
@@ -270,3 +270,24 @@ def test_bad_input_names_the_argument(message):
     given = {"cost": torch.rand(6, 3), "epsilon": 0.1} | BAD[message]
     with pytest.raises(ValueError, match=message):
         transport(given.pop("cost"), given.pop("epsilon"), **given)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_a_cost_of_whole_numbers_is_refused(dtype):
+    for solve in (lambda C: transport(C, 1.0), lambda C: unrolled_sinkhorn(C, 1.0, 5)):
+        with pytest.raises(ValueError, match=f"cost has the type {dtype}.*give cost.double"):
+            solve(torch.ones(6, 2, dtype=dtype))
+
+
+def test_second_derivatives_are_refused_where_they_would_be_nothing():
+    C = problem(8, 3).requires_grad_()
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(transport(C, 0.2).value, C, create_graph=True)
+    (gradient,) = torch.autograd.grad(transport(C, 0.2).value, C)
+    assert gradient.abs().sum() > 0
+
+
+def test_a_number_is_a_number_whatever_its_type():
+    C = problem(8, 3)
+    assert torch.equal(transport(C, np.float32(0.5)).plan, transport(C, 0.5).plan)
+    assert torch.equal(transport(C, np.int64(1)).plan, transport(C, 1.0).plan)

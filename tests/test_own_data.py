@@ -146,9 +146,12 @@ def test_names_that_are_refused(name, npz):
         add(name, npz(X=X))
 
 
-def test_a_slip_in_a_known_name_is_told(tmp_path):
+def test_a_slip_in_a_known_name_is_told(tmp_path, npz):
     with pytest.raises(ValueError, match="Did you mean mnist.*Nor can it be added: .*nowhere does not exist"):
         add("mnits", tmp_path / "nowhere")
+    add("mnist-of-mine", npz(X=X))
+    with pytest.raises(FileNotFoundError, match="^(?!.*Did you mean)"):  # it has been added before, so it is no slip
+        add("mnist-of-mine", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="there is no data set 'mine'"):
         load("mine")
 

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
-from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay
+from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay, in_unit_interval
 from .networks import MLP, bernoulli_log_likelihood
 
 # What scikit-learn's own validation checks before a fit; shared by every estimator with such a network.
@@ -40,9 +40,9 @@ NETWORK_CONSTRAINTS = {
 
 def resolve_likelihood(likelihood: str, X: np.ndarray) -> str:
     """``"auto"`` is Bernoulli for data inside [0, 1], Gaussian elsewhere. ValueError for Bernoulli outside."""
-    inside = X.min() >= 0 and X.max() <= 1
+    inside = in_unit_interval(X)
     if likelihood == "bernoulli" and not inside:
-        raise ValueError(f"likelihood='bernoulli' needs X inside [0, 1], but it spans [{X.min():g}, {X.max():g}]: "
+        raise ValueError(f"likelihood='bernoulli' needs X inside [0, 1], but it spans [{X.min():.7g}, {X.max():.7g}]: "
                          "scale X, or use likelihood='gaussian'")
     return ("bernoulli" if inside else "gaussian") if likelihood == "auto" else likelihood
 

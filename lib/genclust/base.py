@@ -434,8 +434,12 @@ class Trainer:
 
 
 def plain(value: np.generic | np.ndarray) -> object:
-    """Numpy numbers and arrays as JSON takes them."""
-    return np.asarray(value).tolist()
+    """Numpy numbers and arrays as JSON takes them; TypeError for anything else."""
+    array = np.asarray(value)
+    if array.dtype == object:
+        raise TypeError(f"{value!r} can't be kept with a fit: only numbers, strings, lists and arrays can, be it as a parameter or as "
+                        "what a callback adds to its logs")
+    return array.tolist()
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
@@ -495,7 +499,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def fit(self, X, y=None, *, callback: Callback | None = None, checkpoint: str | Path | None = None,
             cache: str | Path | None = None, max_steps: int | None = None):
-        """Fit to ``X``, (n_samples, n_features).
+        """Fit to ``X``, (n_samples, n_features). What was fitted before is gone as soon as a fit begins, even one that is refused.
 
         Parameters
         ----------
@@ -518,10 +522,16 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             one that fails is left out, with a warning.
         CheckpointError : when the checkpoint is damaged or belongs to another fit.
         """
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has switched off
+            return self._fit(X, callback, checkpoint, cache, max_steps)
+
+    def _fit(self, X, callback: Callback | None, checkpoint: str | Path | None, cache: str | Path | None, max_steps: int | None):
+        vars(self).pop("module_", None)
         self._validate_params()
+        check_default_dtype()
         for name in ("hidden", "critic_hidden", "image_shape"):
             sizes = getattr(self, name, None)
-            if sizes is not None and not all(isinstance(size, Integral) and size > 0 for size in np.ravel(sizes)):
+            if sizes is not None and (np.ndim(sizes) > 1 or not all(isinstance(size, Integral) and size > 0 for size in np.ravel(sizes))):
                 raise ValueError(f"{name}={sizes!r}: give whole numbers above 0")
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         if getattr(self, "n_clusters", 1) > len(X):
@@ -530,12 +540,12 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.device_ = resolve_device(self.device)
         dtype = resolve_precision(self.precision, self.device_)
         self.precision_ = str(dtype).removeprefix("torch.")
-        data = torch.from_numpy(np.ascontiguousarray(X)).to(self.device_)
+        data = as_tensor(X).to(self.device_)
         first_seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         checkpoint = None if checkpoint is None else Path(checkpoint)
         if checkpoint is not None and self.random_state is None:
             warnings.warn(f"random_state=None: every fit draws its own seed, so that no other one can go on from {checkpoint}. "
-                          "Give random_state a number", RuntimeWarning, stacklevel=2)
+                          "Give random_state a number", RuntimeWarning, stacklevel=3)
 
         best, failed, threads = None, None, torch.get_num_threads()
         for restart in range(self.n_restarts):
@@ -555,7 +565,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if best is None:
             raise failed
         if failed is not None:
-            warnings.warn(f"a restart failed and is left out: {failed}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"a restart failed and is left out: {failed}", RuntimeWarning, stacklevel=3)
         vars(self).update(best)
         return self
 
@@ -606,8 +616,9 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _rows(self, X) -> Tensor:
         """Checked rows on the fitted device, (n, d) float32."""
         check_is_fitted(self)
+        check_default_dtype()
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        return torch.from_numpy(np.ascontiguousarray(X)).to(self.device_)
+        return as_tensor(X).to(self.device_)
 
     @torch.no_grad()
     def _map(self, function: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
@@ -617,6 +628,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _draws(self, random_state, n_samples: int = 1) -> torch.Generator:
         """A generator on the fitted device for so many samples; the fit's own seed where none is given."""
         check_is_fitted(self)
+        check_default_dtype()
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r}: use a whole number, 1 or more")
         seed = self.seed_ if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
@@ -626,6 +638,26 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def check_default_dtype() -> None:
+    """RuntimeError where torch makes tensors of another type than the float32 of these models."""
+    if torch.get_default_dtype() != torch.float32:
+        raise RuntimeError(f"torch's default is {torch.get_default_dtype()}, and these models are float32: "
+                           "call torch.set_default_dtype(torch.float32)")
+
+
+def as_tensor(X: np.ndarray) -> Tensor:
+    """An array as a tensor on its own memory, where it is in order. Read-only memory, such as joblib's, will do: nothing here
+    writes to its data, so that torch's warning says nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(X))
+
+
+def in_unit_interval(X: np.ndarray) -> bool:
+    """Whether all of X is in [0, 1], but for rounding: scaled to it in float32, it may stick out by a few last digits."""
+    return bool(X.min() >= -1e-5 and X.max() <= 1 + 1e-5)
 
 
 def check_index(name: str, value, n: int) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .adversarial import input_gradient, scores
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE
-from .base import EVAL_BATCH, DeepEstimator, Player
+from .base import EVAL_BATCH, DeepEstimator, Player, in_unit_interval
 from .draws import draw
 from .networks import MLP
 
@@ -106,12 +106,13 @@ class ConditionalGAN(DeepEstimator):
         y = column_or_1d(y)
         check_classification_targets(y)
         check_consistent_length(X, y)
+        vars(self).pop("module_", None)  # the classes of the fit before are gone now
         self.classes_, self._of = np.unique(y, return_inverse=True)
         return super().fit(X, **options)
 
     def _check_data(self, X):
-        if X.min() < 0 or X.max() > 1:
-            raise ValueError(f"X has to lie in [0, 1], as what is generated does, but it spans [{X.min():g}, {X.max():g}]: "
+        if not in_unit_interval(X):
+            raise ValueError(f"X has to lie in [0, 1], as what is generated does, but it spans [{X.min():.7g}, {X.max():.7g}]: "
                              "scale X")
 
     def _fingerprint(self, X, seed, names=None):

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor, nn
 
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, CodingEstimator
-from .base import exponential_decay
+from .base import exponential_decay, in_unit_interval
 from .networks import coder_pair
 from .ot import squared_distances, transport, unrolled_sinkhorn
 
@@ -85,7 +85,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
     labels_, cluster_centers_ : (n,) nearest centre of every training row; (n_clusters, latent_dim).
     history_ : one dict an epoch: phase, loss, reconstruction, clustering, seconds.
     objective_ : minus eq. 11 on X, the transport between all rows and the centres; for ``epochs=0`` minus
-        the reconstruction error.
+        the reconstruction error. ``score`` of fewer rows than clusters, which have no transport, is minus that error too.
     """
 
     _pretraining = ("hidden", "latent_dim", "image_shape", "output", "pretrain_epochs", "batch_size", "learning_rate",
@@ -139,7 +139,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
 
     def _check_data(self, X):
         self.likelihood_ = "gaussian"
-        self.output_ = ("sigmoid" if X.min() >= 0 and X.max() <= 1 else "linear") if self.output == "auto" else self.output
+        self.output_ = ("sigmoid" if in_unit_interval(X) else "linear") if self.output == "auto" else self.output
         if self.n_clusters > self.batch_size:
             raise ValueError(f"n_clusters={self.n_clusters} is more than batch_size={self.batch_size}: raise batch_size")
         if self.image_shape is not None and (len(self.image_shape) not in (2, 3) or np.prod(self.image_shape) != X.shape[1]):
@@ -189,6 +189,8 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
 
     def _clustering(self, cost: Tensor, w: Tensor, kept: dict[str, Tensor] | None = None) -> Tensor:
         """The transport term; ``kept`` holds the last batch's potentials, from which this one starts."""
+        if not cost.isfinite().all():
+            raise FloatingPointError("a code is no longer finite: lower learning_rate, or look for extreme values in X")
         if self.sinkhorn_iterations is not None and kept is not None:
             return unrolled_sinkhorn(cost, self.epsilon, self.sinkhorn_iterations, b=w)[1].float()
         solved = transport(cost, self.epsilon, b=w, size_penalty=self.size_penalty,

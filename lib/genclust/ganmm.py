@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .adversarial import clip_weights, gradient_penalty, wasserstein
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, Autoencoder
-from .base import DeepEstimator, Player, Trainer, check_index
+from .base import DeepEstimator, Player, Trainer, check_index, in_unit_interval
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
 from .mixture import initial_responsibilities
 from .networks import MLP, ReplicaMLP
@@ -330,8 +330,8 @@ class GANMM(ClusterMixin, DeepEstimator):
             image_sides(X.shape[1])
             if self.batch_size < 2:
                 raise ValueError("batch_size=1: networks='dcgan' normalises batches, use 2 or more")
-            if X.min() < 0 or X.max() > 1:
-                raise ValueError(f"networks='dcgan' draws images in [0, 1], but X spans [{X.min():g}, {X.max():g}]: "
+            if not in_unit_interval(X):
+                raise ValueError(f"networks='dcgan' draws images in [0, 1], but X spans [{X.min():.7g}, {X.max():.7g}]: "
                                  "scale X, or use networks='mlp'")
         if self.init is None or isinstance(self.init, str):
             return

@@ -264,6 +264,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         return {"hrwae": self.epochs, **rounds}
 
     def _phases(self, trainer):
+        vars(self).pop("_boxes_", None)  # the fit before had other codes
         net = self.module_
         alphas = [self.group_decay ** level for level in range(self.n_groups)]
         warm_steps = self.warm_up * self.epochs * max(1, len(trainer.X) // self.batch_size)
@@ -343,14 +344,16 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
     def cluster(self, group: int | None = None, clustering: str | None = None) -> np.ndarray:
         """Labels (n,) of the training rows by a group, ``cluster_group`` where none is given, and by ``"hdbscan"``
-        or ``"gmm"``, ``clustering`` where none is given. -1 is noise. ValueError for a group that does not exist."""
+        or ``"gmm"``, ``clustering`` where none is given. -1 is noise. ValueError for a group or a clustering that does not exist."""
         group, kind = self.cluster_group if group is None else group, clustering or self.clustering
+        if kind not in ("hdbscan", "gmm"):
+            raise ValueError(f"clustering={kind!r}: use 'hdbscan' or 'gmm'")
         box = self._box(group, kind)
         return (box.labels_ if kind == "hdbscan" else box.predict(self.embedding(group))).astype(np.int64)
 
     def _box(self, group: int, kind: str):
         """The fitted UMAP, HDBSCAN or mixture of a group."""
-        check_is_fitted(self)
+        check_is_fitted(self, ["module_", "_boxes_"])  # the second once the training has ended
         check_index("group", group, self.n_groups)
         if (group, kind) not in self._boxes_:
             points = None if kind == "umap" else self.embedding(group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -12,7 +12,7 @@ from .autoencoder import Autoencoder
 from .reduction import own_threads, umap_reducer
 
 
-class UMAPEmbedding(TransformerMixin, BaseEstimator):
+class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """UMAP (McInnes et al., 2018) with no minimum distance, as clustering wants it; needs the extra ``umap``.
 
     Parameters
@@ -41,7 +41,9 @@ class UMAPEmbedding(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=3)
         self.umap_ = umap_reducer(*X.shape, self.random_state, n_components=self.n_components, n_neighbors=self.n_neighbors)
         with own_threads():
-            return np.asarray(self.umap_.fit_transform(X), dtype=np.float64)
+            points = np.asarray(self.umap_.fit_transform(X), dtype=np.float64)
+        self._n_features_out = points.shape[1]
+        return points
 
     def transform(self, X) -> np.ndarray:
         """Other rows placed among the fitted ones, which don't move; for the fitted X its own embedding."""

@@ -339,10 +339,11 @@ def match(y_true: Any, y_pred: Any, *, noise: Any = None) -> dict[Any, Any]:
     return {clusters[k]: classes[c] for k, c in zip(rows.tolist(), columns.tolist())}
 
 
-def correct_rows(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+def correct_rows(y_true: Any, y_pred: Any) -> np.ndarray:
     """Whether each row's class is the one that `match` gives to its cluster: (n,), (n,) -> (n,) bool."""
     classes = match(y_true, y_pred)
-    return np.array([classes.get(c, None) for c in y_pred.tolist()], dtype=object) == y_true
+    true, pred = _labels(y_true, "y_true"), _labels(y_pred, "y_pred")
+    return np.array([classes.get(c, None) for c in pred.tolist()], dtype=object) == true
 
 
 def accuracy(y_true: Any, y_pred: Any, *, noise: Any = None) -> float:

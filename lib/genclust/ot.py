@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import cache
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +135,9 @@ def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start) -> t
     n, K = cost.shape[-2:]
     if K > n:
         raise ValueError(f"cost has {K} columns for {n} rows: there can't be more clusters than points")
-    if not (isinstance(epsilon, (int, float)) and 0 < epsilon < math.inf):
+    if not cost.is_floating_point():
+        raise ValueError(f"cost has the type {cost.dtype}, which no plan fits into: give cost.double()")
+    if not (isinstance(epsilon, Real) and 0 < epsilon < math.inf):
         raise ValueError(f"epsilon={epsilon!r}: give a number above 0")
     if not (size_penalty is None or 0 <= size_penalty < math.inf):
         raise ValueError(f"size_penalty={size_penalty!r}: give None for a hard constraint, or a number from 0")
@@ -147,8 +150,9 @@ def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start) -> t
     C = cost.double()
     if not math.isfinite(C.detach().sum()) and not C.detach().isfinite().all():  # a sum is quicker; that of finite entries may overflow
         raise ValueError("cost has entries that are not finite")
-    if start is not None and (start.shape not in ((K,), (*C.shape[:-2], K)) or not start.isfinite().all()):
-        raise ValueError(f"start must hold {K} finite potentials, not {tuple(start.shape)}")
+    if start is not None and (not isinstance(start, Tensor) or start.shape not in ((K,), (*C.shape[:-2], K)) or not start.isfinite().all()):
+        shape = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
+        raise ValueError(f"start must be a tensor of {K} finite potentials, not {shape}")
     return C, _weights("a", a, C, n), _weights("b", b, C, K)
 
 
@@ -243,6 +247,8 @@ class _Solution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_plan, grad_value):
+        if torch.is_grad_enabled():  # only where the gradient is to have one itself
+            raise RuntimeError("transport has first derivatives only: call it without create_graph, or use unrolled_sinkhorn")
         plan, a, b, f, g = ctx.saved_tensors
         eps, rho = ctx.epsilon, ctx.size_penalty
         in_C = in_a = in_b = 0.0

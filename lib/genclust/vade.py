@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -30,8 +31,15 @@ class GaussianMLP(MLP):
         mean, log_var = self.layers[-1], self.log_var
         both = F.linear(x, torch.cat([mean.weight, log_var.weight]), torch.cat([mean.bias, log_var.bias])).float()
         means, log_vars = both.chunk(2, dim=1)  # one product for two heads: alone they are too narrow to be fast
-        # Out of these bounds exp overflows in float32; data of a sane scale never get there
+        # Out of these bounds exp overflows in float32; see check_scale
         return means, log_vars.clamp(-30, 30)
+
+
+def check_scale(X: np.ndarray, likelihood: str) -> None:
+    """RuntimeWarning where a Gaussian decoder is given columns so large that its log-variances start out of bounds, and stay there."""
+    if likelihood == "gaussian" and (largest := float(np.sqrt(np.square(X, dtype=np.float64).mean(0).max()))) > 10:
+        warnings.warn(f"X has a column with a root mean square of {largest:.3g}: a Gaussian likelihood learns little above about 10. "
+                      "Standardise X, for example by sklearn.preprocessing.StandardScaler", RuntimeWarning, stacklevel=5)
 
 
 class VaDENetwork(nn.Module):
@@ -88,7 +96,7 @@ class VaDE(MixtureEstimator):
     Parameters
     ----------
     n_clusters, latent_dim, hidden : K; width of z; widths of the encoder, mirrored in the decoder.
-    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"``, or ``"auto"``.
+    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"`` (columns of about unit deviation), or ``"auto"``.
     epochs, batch_size, learning_rate : of the ELBO's Adam.
     lr_decay, lr_decay_every, lr_floor : the rate is multiplied by ``lr_decay`` every so many epochs, down
         to ``lr_floor``. The paper names no floor; the authors' code has 0.0002.
@@ -161,6 +169,10 @@ class VaDE(MixtureEstimator):
         self.device = device
         self.precision = precision
         self.verbose = verbose
+
+    def _check_data(self, X):
+        super()._check_data(X)
+        check_scale(X, self.likelihood_)
 
     def _build(self, n_features, generator):
         sizes = [n_features, *self.hidden, self.latent_dim]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, CodingEstimator
 from .base import exponential_decay
-from .vade import VaDENetwork
+from .vade import VaDENetwork, check_scale
 
 
 class VAE(CodingEstimator):
@@ -25,7 +25,7 @@ class VAE(CodingEstimator):
     Parameters
     ----------
     latent_dim, hidden : width of z; widths of the encoder, mirrored in the decoder.
-    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"``, or ``"auto"``.
+    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"`` (columns of about unit deviation), or ``"auto"``.
     epochs, batch_size, learning_rate, lr_decay, lr_decay_every, lr_floor, adam_eps : see :class:`VaDE`.
     n_restarts : whole fits from different seeds; the best bound is kept.
     random_state, device, precision, verbose : see :class:`Autoencoder`.
@@ -65,6 +65,10 @@ class VAE(CodingEstimator):
         self.device = device
         self.precision = precision
         self.verbose = verbose
+
+    def _check_data(self, X):
+        super()._check_data(X)
+        check_scale(X, self.likelihood_)
 
     def _build(self, n_features, generator):
         return VaDENetwork([n_features, *self.hidden, self.latent_dim], 1, self.likelihood_, generator)

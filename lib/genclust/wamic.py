@@ -178,7 +178,7 @@ class AdversarialMixture(MixtureEstimator):
     def _score(self, X: Tensor) -> float:
         net = self.module_
         source = torch.Generator(X.device).manual_seed(self.seed_)
-        y, weights = net.generate(draw(torch.randn, len(self.weights_), 1000, self.latent_dim, source=source))
+        y, weights = net.generate(draw(torch.randn, len(net.mixture.logits), 1000, self.latent_dim, source=source))
         return -float(wasserstein(self._map(lambda x: scores(net.critic, x), X), scores(net.critic, y), weights))
 
 
@@ -311,12 +311,13 @@ class WAMiC(AdversarialMixture):
         check_is_fitted(self)
         if iterations < 1:
             raise ValueError(f"iterations={iterations}: a critic needs 1 or more")
-        X, net, source = self._rows(X), self.module_, self._draws(random_state)
-        critic = net.fresh("critic", torch.Generator().manual_seed(source.initial_seed())).to(X.device)
-        trainer = Trainer(self, critic, X, generator=source, dtype=torch.float32)
-        trainer.alternate("critic", [self._critic(net, critic, trainer.batch, source, learning_rate)], iterations=iterations,
-                          log_every=iterations)
-        return float(self._estimate(net, critic, trainer.batch, source))
+        with torch.inference_mode(False), torch.enable_grad():
+            X, net, source = self._rows(X), self.module_, self._draws(random_state)
+            critic = net.fresh("critic", torch.Generator().manual_seed(source.initial_seed())).to(X.device)
+            trainer = Trainer(self, critic, X, generator=source, dtype=torch.float32)
+            trainer.alternate("critic", [self._critic(net, critic, trainer.batch, source, learning_rate)], iterations=iterations,
+                              log_every=iterations)
+            return float(self._estimate(net, critic, trainer.batch, source))
 
 
 class SelectionNetwork(nn.Module):

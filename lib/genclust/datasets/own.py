@@ -42,7 +42,7 @@ def add(name: str, path: str | os.PathLike, *, cache: str | os.PathLike | None =
             raise ValueError(f"a name is made of letters, digits, - and _, but this one is {name!r}")
         arrays = _given(path)
     except (FileNotFoundError, ValueError) as error:
-        if near(name):  # more likely a slip than a name of the user's own
+        if near(name) and not (root_of_all(cache) / "own" / f"{name}.npz").exists():  # more likely a slip than a name of the user's own
             raise ValueError(f"there is no data set {name!r}. Did you mean {' or '.join(near(name))}? The sets are: "
                              f"{', '.join(DATASETS)}. Nor can it be added: {error}") from error
         raise
