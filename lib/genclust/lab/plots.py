@@ -107,10 +107,12 @@ def boxes(panels: Mapping[str, np.ndarray], at: Sequence[int], xlabel: str, titl
 
 
 def tsne(codes: np.ndarray, profile: str) -> np.ndarray:
-    """t-SNE of codes (n, d) in two dimensions, (m, 2): of the first 300 in the smoke profile, which only shows that a page
-    works, of all in the others."""
+    """t-SNE of codes (n, d) in two dimensions, (m, 2): of the first 300, and for as few steps as it takes, in the smoke profile,
+    which only shows that a page works; of all in the others."""
     from sklearn.manifold import TSNE
-    return TSNE(random_state=0, init="pca").fit_transform(codes[:300] if profile == "smoke" else codes)
+    if profile == "smoke":
+        return TSNE(random_state=0, init="pca", max_iter=250).fit_transform(codes[:300])
+    return TSNE(random_state=0, init="pca").fit_transform(codes)
 
 
 def embedding(points: np.ndarray, y: np.ndarray, correct: np.ndarray, names: Sequence[str], title: str = "") -> plt.Figure:
