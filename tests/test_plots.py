@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from genclust.lab.plots import image_rows, tsne
+from genclust.lab.plots import curves, image_rows, tsne
 
 
 @pytest.fixture
@@ -39,3 +39,12 @@ def test_points_in_the_plane_are_fewer_in_the_smoke_profile(profile, rows, monke
     monkeypatch.setattr("sklearn.manifold.TSNE.fit_transform", lambda self, X: X[:, :self.n_components])
     codes = np.random.default_rng(0).normal(size=(310, 3))
     assert np.array_equal(tsne(codes, profile), codes[:rows, :2])
+
+
+@pytest.mark.parametrize("low, high", [(0, 100), (16, 25), (0.1, 0.12)])
+def test_names_of_levels_that_lie_together_stay_near_them_and_apart(low, high):
+    levels = {name: high - (high - low) * share for name, share in (("one", 0.0), ("two", 0.001), ("three", 0.002))}
+    ax = curves({"line": [([0, 1], [low, high])]}, levels).axes[0]
+    at = sorted(text.xy[1] for text in ax.texts)
+    span = np.ptp(ax.get_ylim())
+    assert all(0.03 * span < b - a < 0.06 * span for a, b in zip(at, at[1:])) and at[-1] < high + 0.15 * span

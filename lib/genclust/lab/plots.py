@@ -57,10 +57,11 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
     for name, runs in series.items():
         for i, (x, y) in enumerate(runs):
             ax.plot(x, y, color=palette[name], lw=1.6, alpha=0.85, label=name if i == 0 else None)
-    at = -np.inf
-    for name, value in sorted(levels.items(), key=lambda item: item[1]):
+    for value in levels.values():
         ax.axhline(value, ls="--", lw=1, color="0.45")
-        at = max(value, at + 2.3)  # names of neighbouring levels must not cover each other
+    at, line = -np.inf, np.ptp(ax.get_ylim()) / 22  # the height of a line of small print
+    for name, value in sorted(levels.items(), key=lambda item: item[1]):
+        at = max(value, at + line)  # names of neighbouring levels must not cover each other
         ax.annotate(name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
                     va="center", fontsize=8, color="0.35")
     ax.set(xlabel=xlabel, ylabel=ylabel)
