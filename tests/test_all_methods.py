@@ -335,3 +335,32 @@ def test_both_pages_are_where_a_reader_looks_for_them():
     pages = book.pages_of(ROOT / "_toc.yml")
     assert pages.index("notebooks/05_hrwae_gan") < pages.index("notebooks/06_all_methods") < pages.index("notebooks/07_gallery")
     assert "07_gallery" in (ROOT / "book" / "library.md").read_text() and "all/" in (ROOT / "README.md").read_text()
+
+
+def test_every_phase_has_its_share_of_the_budget():
+    for name, scale in all_methods.SCALES.items():
+        whole = 3 * scale.layer + scale.joint + scale.steps
+        for dataset in all_methods.SETS:
+            for spec in make_specs(f"all/{dataset}", profile=name):
+                p, step = spec.params, (spec.n_samples or DATASETS[dataset].n) / all_methods.BATCH.get(spec.method, 256)
+                if "layer_epochs" in p:
+                    assert p["pretrain_epochs"] == max(1, round(scale.joint / step)), spec
+                if spec.method == "dec":
+                    assert p["iterations"] == scale.steps
+                if spec.method == "soft-kmeans-p":
+                    assert p["epochs"] + p["pretrain_epochs"] <= whole / step + 2, spec
+
+
+def test_a_cell_counts_noise_as_wrong():
+    cell = grid._cell("vade", "digits", [{"metrics": {"accuracy": 0.9, "accuracy_total": 0.4, "nmi": 0.8, "nmi_total": 0.3, "ari": 0.7, "ari_total": 0.2},
+                                          "provenance": {"wall_seconds": 1.0, "peak_memory_mb": 1.0}}])
+    assert (cell.values["accuracy"], cell.values["nmi"], cell.values["ari"]) == ([0.4], [0.3], [0.2])
+
+
+def test_the_intervals_are_of_95_per_cent():
+    values = np.random.default_rng(0).normal(size=400)
+    mean, low, high = mean_and_interval(values)
+    assert np.array([mean - low, high - mean]) == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+    scores = np.random.default_rng(0).random((200, 3))
+    found, se = order(scores), stats.rankdata(-scores, axis=1).std(0) / np.sqrt(200)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * se, rel=0.15)

@@ -668,3 +668,9 @@ def test_checkpoint_of_a_phase_that_is_gone_is_refused(interrupted):
     base.write_tensors(interrupted, tensors, meta | {"phase": "layer 9"})
     with pytest.raises(CheckpointError, match="layer 9"):
         vade().fit(X, checkpoint=interrupted)
+
+
+def test_layers_of_another_precision_are_others(tmp_path):
+    for precision in ("float32", "bfloat16"):
+        vade(epochs=0, precision=precision).fit(X, cache=tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2

@@ -150,3 +150,32 @@ def test_a_fit_that_diverges_says_so_as_every_other_does():
     with pytest.raises(FloatingPointError, match="lower learning_rate, or look for extreme values"):
         DeepKMeans(3, hidden=(8,), epochs=20, batch_size=32, learning_rate=1e8, random_state=0).fit(
             np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32))
+
+
+def test_soft_assignments_and_objective_are_the_formulas(blobs):
+    """Equations 7 and 11, on all rows."""
+    from genclust.ot import transport
+    w = [0.5, 0.3, 0.2]
+    model = DeepKMeans(3, epochs=3, epsilon=0.2, clustering_weight=0.3, cluster_weights=w, output="linear", **SMALL).fit(blobs)
+    z = model.transform(blobs).astype(float)
+    C = ((z[:, None] - model.cluster_centers_) ** 2).sum(2)
+    q = np.exp(-C / 0.2)
+    np.testing.assert_allclose(model.predict_proba(blobs), q / q.sum(1, keepdims=True), rtol=1e-3)
+    error = ((model.inverse_transform(z.astype(np.float32)) - blobs) ** 2).sum(1).mean()
+    value = float(transport(torch.from_numpy(C), 0.2, b=torch.tensor(w, dtype=torch.float64)).value)
+    assert model.objective_ == pytest.approx(-(error + 0.3 * value), rel=1e-4) == model.score(blobs)
+
+
+def test_the_rate_falls_in_both_loops(blobs):
+    model = DeepKMeans(3, epochs=5, pretrain_epochs=3, learning_rate=0.01, lr_decay=0.5, lr_decay_every=2, **SMALL).fit(blobs)
+    rates = {p: [h["learning_rate"] for h in model.history_ if h["phase"] == p] for p in ("autoencoder", "clustering")}
+    assert rates == {"autoencoder": [0.01, 0.01, 0.005], "clustering": [0.01, 0.01, 0.005, 0.005, 0.0025]}
+
+
+def test_the_shares_hold_with_either_solver(blobs):
+    def first(**changes):
+        model = DeepKMeans(3, epochs=1, epsilon=0.2, clustering_weight=1.0, **SMALL | dict(batch_size=60) | changes).fit(blobs, max_steps=1)
+        return model.step_losses_["clustering"][0]
+    w = [0.8, 0.1, 0.1]
+    assert first(cluster_weights=w, sinkhorn_iterations=300) == pytest.approx(first(cluster_weights=w), rel=1e-5)
+    assert first() != pytest.approx(first(cluster_weights=w), rel=1e-4)

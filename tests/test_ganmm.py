@@ -468,3 +468,16 @@ def test_sampling_a_cluster_that_does_not_exist_is_refused(cluster):
 def test_bad_parameter_is_named(name, value):
     with pytest.raises(InvalidParameterError, match=f"'{name}' parameter of GANMM"):
         small(**{name: value}).fit(BLOBS)
+
+
+def test_the_weight_of_the_penalty_is_the_one_given():
+    found = {}
+    for weight in (0.0, 2.0):
+        em = em_of(small(lipschitz="penalty", penalty_weight=weight), BLOBS, labels=torch.arange(len(BLOBS)) % 3)
+        found[weight] = em.critic_loss()
+    assert float(found[2.0][0] - found[0.0][0]) == pytest.approx(2 * float(found[2.0][1]["penalty"]), rel=1e-4)
+
+
+def test_rmsprop_decays_as_tensorflows():
+    em = em_of(small(), BLOBS)
+    assert em.model._rmsprop(em.net.critics.parameters()).param_groups[0]["alpha"] == 0.9

@@ -535,3 +535,10 @@ def test_while_it_is_trained_there_is_no_clustering_yet(no_umap):
             model.cluster()
     model = small(epochs=1).fit(DIGITS[:100], callback=look)
     assert model.fit(DIGITS[:100], callback=look).cluster().shape == (100,)
+
+
+def test_the_noise_that_gets_attention_is_that_of_group_0(monkeypatch):
+    seen = []
+    monkeypatch.setattr(density, "umap", lambda codes, neighbours, seed: seen.append(codes.shape[1]) or Plain(codes))
+    small(cluster_group=1, epochs=1, attention_epochs=1).fit(DIGITS[:100])
+    assert seen == [2 * 4, 2 * 16]  # the labels are group 1's

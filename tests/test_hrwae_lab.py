@@ -92,3 +92,7 @@ def test_a_share_of_instances_needs_two(check):
 def test_a_statement_without_runs_says_what_it_lacks(check):
     with pytest.raises(LookupError):
         getattr(hrwae_gan, check)({m: [] for m in hrwae_gan.METHODS} | {"n2d": []})
+
+
+def test_every_group_has_to_gain_by_the_intermediate_loss():
+    assert not hrwae_gan.matching_uses_groups(groups(hrwae_l3=(0.6, 0.5, 0.4), hrwae_l3_no_intermediate=(0.6, 0.5, 0.5)))[0]

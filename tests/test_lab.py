@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from typer.testing import CliRunner
 
 from genclust.datasets import DATASETS, load
@@ -21,7 +22,7 @@ from genclust.lab.cli import app, parse_overrides, parse_seeds, summary
 from genclust.lab.experiments import make_specs, recompute, recompute_all
 from genclust.lab.files import project_root
 from genclust.lab.pages import cost_of, disagreements
-from genclust.lab.papers import EXPERIMENTS
+from genclust.lab.papers import EXPERIMENTS, PROPERTIES
 from genclust.lab.provenance import imported_files
 from genclust.lab.records import RecordError, RecordStore
 from genclust.lab.runner import execute
@@ -808,3 +809,61 @@ def test_draws_and_members_come_from_their_clusters(made):
         kept = rows[rows >= 0]
         assert (arrays["labels"][kept] == c).all() and len(set(kept.tolist())) == len(kept)
         assert len(kept) == min(10, int(np.sum(arrays["labels"] == c)))
+
+
+@pytest.mark.parametrize("a, printed, verdict", [
+    ([0.80, 0.82, 0.81], 0.01, "reproduced"), ([0.80, 0.82, 0.81], 0.5, "not reproduced"),
+    ([0.70, 0.71, 0.69], 0.5, "reproduced"), ([0.70, 0.71, 0.69], 0.01, "not reproduced")])
+def test_a_p_value_is_reproduced_on_the_same_side_of_the_level(made, a, printed, verdict):
+    shelf = Shelf(gmm=records_with(made[1][1], a), kmeans=records_with(made[1][1], [0.70, 0.71, 0.69]))
+    asked = claim(value=printed, unit="probability", answered_by=dict(
+        experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans", reduce="p-value"))
+    assert claims.answer(asked, shelf).verdict == verdict
+
+
+def test_the_interval_is_students():
+    values = [40.0, 44.0, 45.0, 51.0]
+    assert claims.interval(values) == pytest.approx(stats.t.interval(0.95, 3, np.mean(values), stats.sem(values)))
+
+
+@pytest.mark.parametrize("kind", ["ratio", "order"])
+def test_runs_that_fall_short_on_the_other_side_count_too(made, kind):
+    less = make_specs("vade/digits", profile="paper", methods=["vade"], epochs=2)[0]
+    others = [r.model_copy(update={"spec": less}) for r in records_with(made[1][1], [0.5, 0.52])]
+    by = dict(experiment="vade/digits", method="gmm", metric="accuracy", against="vade")
+    asked = claim(value=1.6, unit="number", answered_by=by | {"reduce": "ratio"}) if kind == "ratio" else claim(
+        kind="order", value=None, unit=None, says="x", answered_by=by)
+    found = claims.answer(asked, Shelf(gmm=records_with(made[1][1], [0.8, 0.82]), vade=others))
+    assert found.verdict == "at reduced scale" and "epochs 2 of 150" in found.scale
+
+
+def test_a_comparison_can_be_said_to_be_at_a_smaller_scale(made):
+    shelf = Shelf(**{m: records_with(made[1][1], [v]) for m, v in (("vade", 0.9), ("vae+gmm", 0.8))})
+    found = claims.answer(claim(kind="property", value=None, unit=None, says="x", reduced="a tenth of the epochs", answered_by=dict(
+        experiment="vade/mnist", method="vade", metric="fewer_errors_than_vae")), shelf)
+    assert found.verdict == "at reduced scale" and "a tenth of the epochs" in found.scale
+
+
+def test_a_property_is_that_of_the_run_with_the_best_objective(made, monkeypatch):
+    monkeypatch.setitem(PROPERTIES, "picked", lambda record, arrays, data: (record.objective == 2.0, "x"))
+    shelf = Shelf(gmm=records_with(made[1][1], [0.9, 0.5, 0.7], [1.0, 2.0, -3.0]))
+    shelf.arrays = lambda record: {}
+    asked = claim(kind="property", value=None, unit=None, says="x", answered_by=dict(experiment="vade/digits", method="gmm", metric="picked"))
+    found = claims.answer(asked, shelf)
+    assert found.verdict == "reproduced" and [r.objective for r in found.records] == [2.0]
+
+
+def test_seconds_an_epoch_are_those_of_the_last_phase(made):
+    record = made[1][1].model_copy(update={"history": [
+        {"phase": p, "epoch": 1, "seconds": s} for p, s in (("layer 1", 9.0), ("vade", 1.0), ("vade", 2.0), ("vade", 6.0))]})
+    assert claims.in_unit(record, "seconds_per_epoch", "seconds") == 2.0
+
+
+def test_what_verify_found_ends_with_the_code_that_it_was_found_with(made, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(replay, "LIBRARY", tmp_path)
+    monkeypatch.setattr(replay, "verify", lambda path, root: calls.append(path) or replay.Outcome(path.stem, True, ""))
+    for code, asked in (("1", 2), ("1", 2), ("2", 4)):
+        (tmp_path / "a.py").write_text(code)
+        list(replay.verify_all(made[0], workers=1, notes=tmp_path / "notes.json"))
+        assert len(calls) == asked

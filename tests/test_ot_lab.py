@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genclust import DeepKMeans
 from genclust.datasets import load
 from genclust.lab import replay
 from genclust.lab.claims import AnsweredBy, Claim, Where, answer, welch
@@ -118,3 +119,27 @@ def test_unequal_proportions_start_from_examples_of_each_class():
         rows = [int(np.flatnonzero((data.X == image).all(1))[0]) for image in ours[m].init]
         assert tuple(data.y[rows]) == classes
     assert set(ot_clustering.UNEQUAL) == set(EXPERIMENTS["ot-clustering/imbalanced"].methods)
+
+
+def test_the_ones_that_are_counted_are_the_ones(monkeypatch):
+    monkeypatch.setattr(ot_clustering, "measure", lambda deep, data: {})
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    deep = SimpleNamespace(predict=lambda X: np.array([0, 0, 0, 1, 1, 1, 1, 1]), weights_=np.array([0.2, 0.8]))
+    assert ot_clustering.measure_imbalanced(deep, SimpleNamespace(X=None, y=y)) == {"ones_in_large": 0.25}
+
+
+def test_labels_are_no_part_of_what_the_weight_is_chosen_by():
+    rng = np.random.default_rng(0)
+    X = rng.random((120, 6), dtype=np.float32)
+    model = DeepKMeans(3, hidden=(8,), epochs=1, batch_size=40, random_state=0).fit(X)
+    one, two = (ot_clustering.measure(model, SimpleNamespace(X=X, y=y)) for y in (np.arange(120) % 3, np.zeros(120, dtype=int)))
+    assert one.pop("kmeans_accuracy") != two.pop("kmeans_accuracy") and one == two
+
+
+def test_up_to_which_epsilon_the_statements_of_figure_2_reach():
+    flat = {e: (0.85, 0.84) for e in ot_clustering.EPSILONS}
+    assert not ot_clustering.robust_to_epsilon(runs(ot=flat | {0.01: (0.7, 0.7)}))[0]
+    assert ot_clustering.robust_to_epsilon(runs(ot=flat | {0.1: (0.7, 0.7)}))[0]
+    soft = {e: (0.8, 0.8) for e in flat}
+    assert not ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=flat | {0.1: (0.7, 0.7)}, soft_kmeans=soft))[0]
+    assert ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=flat | {1.0: (0.7, 0.7)}, soft_kmeans=soft))[0]

@@ -103,6 +103,11 @@ def runs(**accuracies):
     return {m.replace("_", "-"): [record(metrics={"accuracy": a, "ones_in_large": o}) for a, o in values] for m, values in accuracies.items()}
 
 
+def test_with_pretraining_the_level_is_ten_per_cent():
+    better, worse = [(0.80, 0), (0.83, 0), (0.81, 0)], [(0.77, 0), (0.81, 0), (0.78, 0)]  # p between 0.01 and 0.1
+    assert not ot_clustering.ot_p_not_over_soft_kmeans_p(runs(ot_p=better, soft_kmeans_p=worse))[0]
+
+
 def test_the_order_of_the_centres_decides_where_sizes_differ():
     matched = [(0.99, 0.0), (0.98, 0.0)]
     both = runs(ot_kmeans_order=[(0.6, 0.9), (0.99, 0.0)], ot_one_shot=matched)

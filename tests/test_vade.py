@@ -510,3 +510,26 @@ def test_a_fit_killed_while_held_resumes_bit_for_bit(tmp_path, monkeypatch):
     model.fit(X, checkpoint=tmp_path / "fit.safetensors")
     assert [(h["phase"], h["loss"]) for h in model.history_] == [(h["phase"], h["loss"]) for h in whole.history_]
     assert np.array_equal(model.labels_, whole.labels_) and model.objective_ == whole.objective_
+
+
+def test_gradients_of_the_bound_go_through_the_responsibilities():
+    """Against finite differences: gamma = p(c|z) is a function of the mixture too."""
+    net = network()
+    x, noise = rows(net)
+    means = net.mixture.means
+    value = lambda: sum(net.elbo_terms(x, noise).values()).sum()
+    (gradient,) = torch.autograd.grad(value(), means)
+    slopes, h = torch.zeros_like(means), 1e-2
+    with torch.no_grad():
+        for i in np.ndindex(*means.shape):
+            was, ends = means[i].clone(), []
+            for step in (h, -h):
+                means[i] = was + step
+                ends.append(float(value()))
+            means[i] = was
+            slopes[i] = (ends[0] - ends[1]) / (2 * h)
+    torch.testing.assert_close(gradient, slopes, rtol=2e-2, atol=2e-2)
+
+
+def test_adams_epsilon_reaches_adam():
+    assert not np.array_equal(small(epochs=1).fit(UNIT).means_, small(epochs=1, adam_eps=1.0).fit(UNIT).means_)

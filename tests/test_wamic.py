@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -424,3 +425,29 @@ def test_gradients_of_far_and_border_points():
     holds, said = chapter.far_and_border_points()  # 2 (20 - 2), 20 - 2, and at the border 2 (0 + 2) - 2 (0 - 2)
     assert not holds and "squared distance 36.00 far away, 2.00" in said and "a jump of 8.00" in said
     assert "mixture 18.00 far away, 1.00" in said and said.endswith("a jump of 0.00 at the border")
+
+
+def test_held_out_rows_decide_the_distance_and_nothing_else():
+    options = CHOICE | dict(candidates=(2,), n_replicas=1)
+    one = WAMiCSelection(**options).fit(X)
+    moved = X.copy()
+    moved[np.random.RandomState(one.seed_).permutation(len(X))[:50]] += 20
+    other = WAMiCSelection(**options).fit(moved)
+    np.testing.assert_array_equal(one.means_, other.means_)
+    assert other.wasserstein_[0, 0] > one.wasserstein_[0, 0] + 0.1
+
+
+def test_adams_betas_reach_the_game():
+    one, two = (small(warmup=0, betas=b).fit(X, max_steps=9).step_losses_["adversarial"] for b in ((0.0, 0.9), (0.9, 0.9)))
+    assert one[0] == two[0] and one != two
+
+
+def test_the_rate_of_the_estimate_is_that_of_the_estimate_alone():
+    one, two = (WAMiCSelection(**CHOICE | dict(candidates=(2,), n_replicas=2, estimate_learning_rate=r)).fit(X) for r in (1e-3, 1e-2))
+    assert not np.array_equal(one.wasserstein_, two.wasserstein_)
+    np.testing.assert_array_equal(one.replica_labels_, two.replica_labels_)
+
+
+def test_the_share_of_replicas_is_that_of_those_with_the_smallest_distance():
+    model = SimpleNamespace(candidates=[2, 3], n_clusters_=3, wasserstein_=np.array([[0.1, 0.5, 0.6], [0.2, 0.3, 0.3]]))
+    assert chapter.measure_selection([model], None) == {"n_clusters_chosen": 3, "share_of_replicas": pytest.approx(2 / 3)}

@@ -262,7 +262,7 @@ def quality_unknown(runs: Runs) -> tuple[bool, str]:
     """Section 4.1: the objective does not tell which instance is good: its rank correlation with the total accuracy
     over the instances of L = 2 is below 0.5 in group 1."""
     accuracies = _values(runs, "hrwae-l2", f"g1_{TOTAL}", 4)
-    objectives = [r.objective for r in runs["hrwae-l2"]]
+    objectives = [r.objective for r in runs["hrwae-l2"] if r.metrics.get(f"g1_{TOTAL}") is not None]
     correlation = float(stats.spearmanr(objectives, accuracies).statistic)
     gap = 100 * (max(accuracies) - accuracies[int(np.argmax(objectives))])
     return correlation < 0.5, f"rank correlation {correlation:.2f}, selection gap {gap:.2f} points over {len(accuracies)} instances"
