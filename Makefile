@@ -11,7 +11,7 @@ SOURCES := $(wildcard notebooks/*.py)
 help:
 	@echo "make book       run the chapters that changed and build the HTML"
 	@echo "make test       run all tests"
-	@echo "make bench      time the library against another implementation"
+	@echo "make bench      time the library against other implementations"
 	@echo "make faults     kill, fill and cut for real, and write the book's table of what a run survived"
 	@echo "make notebooks  write every notebooks/*.ipynb anew from its .py"
 	@echo "make clean      remove what was built; unfinished runs, records, data and .venv stay"

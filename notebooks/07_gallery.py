@@ -54,7 +54,6 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
-import genclust
 from genclust.lab import plots
 from genclust.metrics import correct_rows, scores
 

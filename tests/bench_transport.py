@@ -164,8 +164,8 @@ def main() -> None:
                 rows.append({
                     "n": n, "epsilon / mean cost": share, "gradient": gradient, "ours (ms)": round(1e3 * mine, 3),
                     "evaluations": solved.n_iter, "fastest other": best or "none within the limit", "its time (ms)": round(1e3 * took, 3),
-                    "ratio": float(f"{took / mine:.3g}"), "all others (ms)": ", ".join(
-                        f"{name} {'' if done else '> '}{1e3 * t:.3g}" for name, (t, done) in theirs.items())})
+                    "ratio": float(f"{took / mine:.3g}"), "all others (ms)": {
+                        name: f"{'' if done else '> '}{1e3 * t:.3g}" for name, (t, done) in theirs.items()}})
                 print(rows[-1], flush=True)
                 keep(rows)
 

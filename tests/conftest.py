@@ -28,6 +28,13 @@ def _in_every_test():
     np.random.seed(0)
 
 
+@pytest.fixture
+def save_always(monkeypatch):
+    """Fits write their checkpoint after every epoch, and not twice a minute."""
+    from genclust.base import Trainer
+    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+
+
 def pytest_collection_modifyitems(items):
     """The files that take longest go first, so that no process is left alone with one at the end."""
     first = ["test_survival.py", "test_book.py", "test_chapters.py"]

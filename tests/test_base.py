@@ -1,6 +1,5 @@
 """Seeds, precision, checkpoints: what a fit promises whatever the method."""
 
-import functools
 import json
 import os
 import random
@@ -412,11 +411,6 @@ def test_killed_fit_resumes_bit_for_bit(name, killed):
     resumed = vade(**changes).fit(X, checkpoint=killed[name], callback=lambda est, *at: seen.append(at[:2]))
     assert seen[0] == first  # it did go on, and not start over
     assert_same_fit(resumed, vade(**changes).fit(X))
-
-
-@pytest.fixture
-def save_always(monkeypatch):
-    monkeypatch.setattr(base, "Trainer", functools.partial(base.Trainer, save_every=0.0))
 
 
 class Stop(Exception):

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from torch.nn import functional as F
 
 from genclust import ConditionalGAN
-from genclust.base import Diverged, Trainer
+from genclust.base import Diverged
 from genclust.cgan import CGANNetwork
 
 DIGITS, OF = load_digits(return_X_y=True)
@@ -116,8 +116,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_fit_resumes_bit_for_bit(tmp_path, monkeypatch):
-    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+def test_a_killed_fit_resumes_bit_for_bit(tmp_path, save_always):
 
     def kill(model, phase, step, logs):
         if step == 200:  # before it is saved

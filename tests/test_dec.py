@@ -9,7 +9,6 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.utils._param_validation import InvalidParameterError
 
 from genclust import DEC, VaDE, autoencoder_gmm
-from genclust.base import Trainer
 from genclust.dec import DECNetwork, divergence, target_distribution
 from genclust.metrics import accuracy
 
@@ -146,8 +145,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("at", [10, 30])
-def test_a_killed_fit_resumes_bit_for_bit(at, tmp_path, monkeypatch):
-    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+def test_a_killed_fit_resumes_bit_for_bit(at, tmp_path, save_always):
 
     def kill(model, phase, step, logs):
         if (phase, step) == ("dec", at):  # before this renewal is saved

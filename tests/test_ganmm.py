@@ -325,8 +325,7 @@ def test_a_given_partition_is_pretrained_on():
     assert np.linalg.norm(draws[:, None] - centres, axis=2).argmin(1).tolist() == [0, 1, 2]
 
 
-def test_seed_and_resumption(tmp_path, monkeypatch):
-    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+def test_seed_and_resumption(tmp_path, save_always, monkeypatch):
     monkeypatch.setattr("genclust.ganmm.LOG_EVERY", 10)
 
     class Killed(Exception):

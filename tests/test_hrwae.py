@@ -18,7 +18,6 @@ from torch.nn.functional import cosine_similarity
 
 from genclust import HRWAEGAN, density, hierarchical
 from genclust.adversarial import relativistic, standard
-from genclust.base import Trainer
 from genclust.hierarchical import HierarchicalAutoencoder, LatentDiscriminator, n_cells, soft_clamp
 from genclust.hrwae import HRWAENetwork, infer_image_shape, intermediate_loss, padded_side, player_losses
 from genclust.lab import fid
@@ -295,8 +294,7 @@ def test_a_callback_that_looks_does_not_change_the_fit(no_umap):
     assert alone.objective_ == watched.objective_ and all("seen" in h for h in watched.history_)
 
 
-def test_a_fit_killed_during_attention_resumes_bit_for_bit(tmp_path, monkeypatch, no_umap):
-    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+def test_a_fit_killed_during_attention_resumes_bit_for_bit(tmp_path, save_always, no_umap):
     whole = small(attention_epochs=3).fit(DIGITS[:200])
 
     def kill(model, phase, epoch, logs):

@@ -184,7 +184,7 @@ def test_two_workers_give_the_records_that_one_gives(made, tmp_path, monkeypatch
     together = run_all([r.spec for r in alone], RecordStore(tmp_path / "records"), tmp_path / "work", workers=2)
     for one, two in zip(alone, together):
         assert two.spec == one.spec and two.metrics["n_samples"] == one.metrics["n_samples"]
-        replay.compare(one.replay, two.replay, "two workers")
+        assert not replay.gaps(one.replay, two.replay, "two workers")
         assert two.provenance.threads == one.provenance.threads == 1
         assert two.metrics == one.metrics and two.objective == one.objective
 
@@ -213,7 +213,7 @@ def test_an_unchanged_library_replays(made):
     _, records = made
     for record in records:
         X = load("digits", n_samples=1000).X
-        replay.compare(record.replay, replay.prefix(record.spec, X), "unchanged")
+        assert not replay.gaps(record.replay, replay.prefix(record.spec, X), "unchanged")
 
 
 def _half_entropy(monkeypatch):
@@ -233,14 +233,13 @@ def _other_rate(monkeypatch):
 def test_a_changed_loss_or_rate_does_not_replay(made, monkeypatch, change, phase):
     _, (vade, _) = made
     change(monkeypatch)
-    with pytest.raises(replay.ReplayError, match=rf"phase '{phase}', step \d: recorded .* today "):
-        replay.compare(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X), "changed")
+    first, *_ = replay.gaps(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X), "changed")
+    assert re.match(rf"phase '{phase}', step \d: recorded .* today ", str(first))
 
 
 def test_scaled_data_does_not_replay(made):
     _, (vade, _) = made
-    with pytest.raises(replay.ReplayError, match="layer 1"):
-        replay.compare(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X * 0.99), "scaled")
+    assert replay.gaps(vade.replay, replay.prefix(vade.spec, load("digits", n_samples=1000).X * 0.99), "scaled")[0].phase == "layer 1"
 
 
 def _of_data(X):
@@ -283,7 +282,7 @@ def test_verify_says_what_rounding_decides(made, monkeypatch):
 def test_the_baselines_leave_records_that_replay(method, tmp_path):
     store = RecordStore(tmp_path / "records")
     record, data = execute(smoke(method), store, tmp_path / "work"), load("digits", n_samples=1000)
-    replay.compare(record.replay, replay.prefix(record.spec, data.X, data.y), "unchanged")
+    assert not replay.gaps(record.replay, replay.prefix(record.spec, data.X, data.y), "unchanged")
     arrays = store.arrays(record)
     if method == "cgan":  # it was given the labels: scores of them would say nothing
         assert "accuracy" not in record.metrics and 0 <= record.metrics["draws_of_class"] <= 1

@@ -29,9 +29,7 @@ def weights(size, seed=1):
 def solver(request, monkeypatch):
     """Newton both ways: the compiled one, and the one that other devices use."""
     if request.param == "tensors":
-        monkeypatch.setattr(ot, "_compiled", lambda: None)
-    else:
-        pytest.importorskip("numba")
+        monkeypatch.setattr(ot, "_newton_compiled", ot._newton)
 
 
 @pytest.mark.parametrize("epsilon", [10, 1, 0.1, 0.01, 1e-3, 1e-4])
@@ -152,10 +150,9 @@ def test_a_sample_that_says_nothing_of_the_rest_is_not_insisted_on(solver, monke
 
 @pytest.mark.parametrize("size_penalty", [None, 0.3])
 def test_both_forms_of_newton_agree(monkeypatch, size_penalty):
-    pytest.importorskip("numba")
     wanted = dict(a=weights(700), b=weights(7), size_penalty=size_penalty, tol=1e-12)
     compiled = transport(problem(700, 7), 0.1, **wanted)
-    monkeypatch.setattr(ot, "_compiled", lambda: None)
+    monkeypatch.setattr(ot, "_newton_compiled", ot._newton)
     tensors = transport(problem(700, 7), 0.1, **wanted)
     for field in ("plan", "value", "row_potentials", "potentials"):
         assert torch.allclose(getattr(compiled, field), getattr(tensors, field), rtol=1e-10, atol=1e-10), field

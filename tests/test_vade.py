@@ -491,9 +491,7 @@ def test_held_epochs_bring_the_codes_to_the_partition(monkeypatch):
     assert [h["epoch"] for h in held.history_ if h["phase"] == "held"] == list(range(1, 31))
 
 
-def test_a_fit_killed_while_held_resumes_bit_for_bit(tmp_path, monkeypatch):
-    from genclust.base import Trainer
-    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+def test_a_fit_killed_while_held_resumes_bit_for_bit(tmp_path, save_always):
     X = load_digits().data[:300].astype(np.float32) / 16
     model = VaDE(5, latent_dim=3, hidden=(16,), layer_epochs=1, pretrain_epochs=1, epochs=2, held_epochs=4, random_state=0)
 

@@ -9,7 +9,6 @@ from sklearn.mixture import GaussianMixture
 from sklearn.utils._param_validation import InvalidParameterError
 
 from genclust import VAE, vae_gmm
-from genclust.base import Trainer
 
 X = (load_digits().data[:300] / 16).astype(np.float32)
 SMALL = dict(latent_dim=2, hidden=(16,), epochs=3, batch_size=64, random_state=0, device="cpu", precision="float32")
@@ -73,8 +72,7 @@ def test_codes_are_the_means_of_the_posterior_and_draws_come_from_the_prior():
         model.sample(0)
 
 
-def test_a_killed_fit_resumes_bit_for_bit(tmp_path, monkeypatch):
-    monkeypatch.setitem(Trainer.__init__.__kwdefaults__, "save_every", 0.0)
+def test_a_killed_fit_resumes_bit_for_bit(tmp_path, save_always):
 
     class Killed(Exception):
         pass

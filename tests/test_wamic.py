@@ -1,6 +1,5 @@
 """WAMiC: the losses of eqs. 7 to 12 against plain versions, the four steps, replicas, and the choice of K."""
 
-import functools
 import warnings
 from types import SimpleNamespace
 
@@ -185,8 +184,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("phase, epoch", [("warm-up", 2), ("adversarial", 2), ("adversarial", 4), ("encoder", 2)])
-def test_interrupted_fit_goes_on_bit_for_bit(phase, epoch, tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "Trainer", functools.partial(base.Trainer, save_every=0.0))
+def test_interrupted_fit_goes_on_bit_for_bit(phase, epoch, tmp_path, save_always):
 
     def stop(model, *where):
         if where[:2] == (phase, epoch):
@@ -293,8 +291,7 @@ def test_bic_is_scikit_learns(choice):
     assert model.bic_[0, 0] == pytest.approx(em.bic(model.transform(train)), abs=2)  # EM stops 1e-3 a row from its end
 
 
-def test_interrupted_choice_goes_on(choice, tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "Trainer", functools.partial(base.Trainer, save_every=0.0))
+def test_interrupted_choice_goes_on(choice, tmp_path, save_always):
 
     def stop(model, *where):
         if where[:2] == ("adversarial, K=3", 4):

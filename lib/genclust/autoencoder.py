@@ -17,19 +17,36 @@ from torch import Tensor, nn
 from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay, in_unit_interval
 from .networks import MLP, bernoulli_log_likelihood
 
-# What scikit-learn's own validation checks before a fit; shared by every estimator with such a network.
+# What scikit-learn's own validation checks before a fit. A name means the same in every estimator that has it; those
+# that one has not are passed over.
 POSITIVE = Interval(Integral, 1, None, closed="left")
 COUNT = Interval(Integral, 0, None, closed="left")
 RATE = Interval(Real, 0, None, closed="neither")
-NETWORK_CONSTRAINTS = {
+WEIGHT = Interval(Real, 0, None, closed="left")
+DECAY = Interval(Real, 0, 1, closed="right")
+CONSTRAINTS = {
+    "n_clusters": [POSITIVE],
     "hidden": ["array-like"],
     "latent_dim": [POSITIVE],
+    "image_shape": ["array-like", None],
     "likelihood": [StrOptions({"auto", "bernoulli", "gaussian"})],
+    "pretraining": [StrOptions({"stacked", "end-to-end"})],
     "layer_epochs": [COUNT],
     "pretrain_epochs": [COUNT],
     "pretrain_learning_rate": [RATE],
+    "pretrain_lr_decay": [DECAY],
     "corruption": [Interval(Real, 0, 1, closed="left")],
+    "epochs": [COUNT],
+    "iterations": [COUNT],
     "batch_size": [POSITIVE],
+    "learning_rate": [RATE],
+    "lr_decay": [DECAY],
+    "lr_decay_every": [POSITIVE],
+    "lr_floor": [WEIGHT],
+    "adam_eps": [RATE],
+    "noise_dim": [POSITIVE],
+    "n_critic": [POSITIVE],
+    "n_init": [POSITIVE],
     "n_restarts": [POSITIVE],
     "random_state": ["random_state"],
     "device": [str],
@@ -57,42 +74,6 @@ def reconstruction_error(output: Tensor, x: Tensor, likelihood: str) -> Tensor:
     return 0.5 * (output.float() - x).square().sum() / x.shape[-2]
 
 
-def pretrain(trainer: Trainer, encoder: MLP, decoder: MLP, likelihood: str, *, stacked: bool, layer_epochs: int,
-             epochs: int, batch_size: int, learning_rate: float | Callable[[int], float], corruption: float) -> None:
-    """Trains encoder and decoder to reconstruct, without labels; ``learning_rate`` may depend on the epoch.
-
-    Stacked (Vincent et al., 2010): layer i of the encoder and its mirror in the decoder first learn to
-    reconstruct the output of the layers below from a copy with a share ``corruption`` of its entries,
-    and of the hidden ones, set to zero; then all layers are trained together on clean data.
-    """
-    depth = len(encoder.layers)
-    drop = Dropout(corruption, trainer.generator)
-
-    def layer_loss(i: int):
-        def loss(x: Tensor, rows: Tensor):
-            with torch.no_grad():
-                below = x
-                for j in range(i):
-                    below = encoder.layer(j, below)
-                below = below.float()
-            back = decoder.layer(depth - 1 - i, drop(encoder.layer(i, drop(below))))
-            return reconstruction_error(back, below, likelihood if i == 0 else "gaussian"), {}
-        return loss
-
-    rate = learning_rate if callable(learning_rate) else exponential_decay(learning_rate)
-    options = dict(batch_size=batch_size, learning_rate=rate)
-
-    def train() -> None:
-        if stacked:
-            for i in range(depth):
-                weights = [*encoder.layers[i].parameters(), *decoder.layers[depth - 1 - i].parameters()]
-                trainer.train(f"layer {i + 1}", layer_loss(i), weights, epochs=layer_epochs, **options)
-        trainer.train("autoencoder", lambda x, rows: (reconstruction_error(decoder(encoder(x)), x, likelihood), {}),
-                      [*encoder.layers.parameters(), *decoder.layers.parameters()], epochs=epochs, **options)
-
-    trainer.shared_stage(nn.ModuleList([encoder.layers, decoder.layers]), train)
-
-
 class Dropout:
     """Sets a share of the entries to zero and scales up the rest, from the fit's own generator."""
 
@@ -116,7 +97,8 @@ class AutoencoderNetwork(nn.Module):
 class CodingEstimator(DeepEstimator):
     """What estimators share whose module has an ``encoder`` to codes and a ``decoder`` from them."""
 
-    _pretraining = (*DeepEstimator._pretraining, "pretrain_lr_decay")
+    _pretraining = ("hidden", "latent_dim", "likelihood", "pretraining", "layer_epochs", "pretrain_epochs",
+                    "pretrain_learning_rate", "corruption", "batch_size", "pretrain_lr_decay")
     pretrain_lr_decay = 1.0  # an estimator that has it as a parameter replaces it
 
     def _check_data(self, X):
@@ -125,6 +107,41 @@ class CodingEstimator(DeepEstimator):
     def _pretrain_rate(self) -> Callable[[int], float]:
         """The learning rate of pretraining by epoch."""
         return exponential_decay(self.pretrain_learning_rate, self.pretrain_lr_decay, 1)
+
+    def _pretrain(self, trainer: Trainer, net: nn.Module) -> None:
+        """Trains ``net.encoder`` and ``net.decoder``, MLPs, to reconstruct.
+
+        Stacked (Vincent et al., 2010): layer i of the encoder and its mirror in the decoder first learn to
+        reconstruct the output of the layers below from a copy with a share ``corruption`` of its entries,
+        and of the hidden ones, set to zero; then all layers are trained together on clean data.
+        """
+        encoder, decoder = net.encoder, net.decoder
+        depth, drop = len(encoder.layers), Dropout(self.corruption, trainer.generator)
+        options = dict(batch_size=self.batch_size, learning_rate=self._pretrain_rate())
+
+        def layer_loss(i: int):
+            def loss(x: Tensor, rows: Tensor):
+                with torch.no_grad():
+                    below = x
+                    for j in range(i):
+                        below = encoder.layer(j, below)
+                    below = below.float()
+                back = decoder.layer(depth - 1 - i, drop(encoder.layer(i, drop(below))))
+                return reconstruction_error(back, below, self.likelihood_ if i == 0 else "gaussian"), {}
+            return loss
+
+        def joint_loss(x: Tensor, rows: Tensor):
+            return reconstruction_error(decoder(encoder(x)), x, self.likelihood_), {}
+
+        def train() -> None:
+            if self.pretraining == "stacked":
+                for i in range(depth):
+                    weights = [*encoder.layers[i].parameters(), *decoder.layers[depth - 1 - i].parameters()]
+                    trainer.train(f"layer {i + 1}", layer_loss(i), weights, epochs=self.layer_epochs, **options)
+            trainer.train("autoencoder", joint_loss, [*encoder.layers.parameters(), *decoder.layers.parameters()],
+                          epochs=self.pretrain_epochs, **options)
+
+        trainer.shared_stage(nn.ModuleList([encoder.layers, decoder.layers]), train)
 
     def planned_epochs(self) -> dict[str, int]:
         """The phases of a fit, in order, and the epochs of each: what a progress bar counts."""
@@ -154,8 +171,7 @@ class CodingEstimator(DeepEstimator):
         return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
 
     def score(self, X, y=None) -> float:
-        """The objective on X, a mean over rows; higher is better. For VaDE the ELBO in nats a row, from one
-        draw of z by the fit's own seed; for an autoencoder minus the reconstruction error."""
+        """The objective on X, of which ``objective_`` is the value on the rows of the fit; higher is better."""
         return self._score(self._rows(X))
 
 
@@ -165,6 +181,14 @@ class MixtureEstimator(ClusterMixin, CodingEstimator):
     def _log_posterior(self, X: Tensor) -> Tensor:
         net = self.module_
         return self._map(lambda x: net.mixture.log_responsibilities(net.encoder(x)), X)
+
+    def _set_mixture(self, X: Tensor) -> None:
+        """The fitted attributes of the mixture, and the labels of X (n, d)."""
+        mixture = self.module_.mixture
+        self.weights_ = mixture.log_weights.exp().detach().cpu().numpy()
+        self.means_ = mixture.means.detach().cpu().numpy()
+        self.covariances_ = mixture.covariances.detach().cpu().numpy()
+        self.labels_ = self._log_posterior(X).argmax(1).cpu().numpy()
 
     def predict_proba(self, X) -> np.ndarray:
         """p(c | z) at the code of x, (n, K) float32: VaDE's eqs. 11 and 12 at z = the encoder's mean, WAMiC's eq. 4."""
@@ -209,10 +233,7 @@ class Autoencoder(CodingEstimator):
     objective_ : minus the mean reconstruction error on X.
     """
 
-    _parameter_constraints = NETWORK_CONSTRAINTS | {
-        "pretraining": [StrOptions({"stacked", "end-to-end"})],
-        "pretrain_lr_decay": [Interval(Real, 0, 1, closed="right")],
-    }
+    _parameter_constraints = CONSTRAINTS
 
     def __init__(self, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", pretraining="stacked",
                  layer_epochs=8, pretrain_epochs=20, pretrain_learning_rate=1e-3, pretrain_lr_decay=1.0, corruption=0.2,
@@ -237,10 +258,7 @@ class Autoencoder(CodingEstimator):
         return AutoencoderNetwork([n_features, *self.hidden, self.latent_dim], generator)
 
     def _phases(self, trainer):
-        net = self.module_
-        pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
-                 layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
-                 learning_rate=self._pretrain_rate(), corruption=self.corruption)
+        self._pretrain(trainer, self.module_)
 
     def _conclude(self, X):
         self.objective_ = self._score(X)

@@ -154,10 +154,13 @@ class Trainer:
     ----------
     module : holds everything the fit learns; its state is what a checkpoint saves.
     generator : shuffles the rows and draws every noise; :class:`~genclust.draws.Generators` for replicas.
+    dtype : of the weight matrices (see :class:`MixedAdam`) and of autocast; float32 for neither.
+    callback : see :meth:`DeepEstimator.fit`.
     checkpoint : file to save to and to resume from, or None.
     fingerprint : says which fit this is; a checkpoint with another one is refused.
     max_steps : stop each phase after so many optimizer steps (for replays).
     shared : file for the state after :meth:`shared_stage`, which other fits may use too, or None.
+    save_every : seconds between two writings of the checkpoint inside a phase.
     """
 
     def __init__(self, owner: DeepEstimator, module: nn.Module, X: Tensor, *, generator: Source, dtype: torch.dtype,
@@ -266,13 +269,14 @@ class Trainer:
 
         Every ``log_every`` iterations the history gets the mean over them of every player's loss, under its name, and
         of its terms; "epoch" is the number of iterations so far. There, and only there, the phase is checkpointed and
-        the callback called. A player may go on in the phase right after this one. With ``max_steps`` it ends after the first iteration that reaches so many steps of all
-        players, whose losses are kept in turn. Diverged where a loss stops being finite.
+        the callback called. A player may go on in the phase right after this one. With ``max_steps`` it ends after the
+        first iteration that reaches so many steps of all players, whose losses are kept in turn. Diverged where a loss
+        stops being finite.
 
         ``review(logs)``, called with what the history will get, may add to it, and ends the phase by returning True.
         """
         optimizers = [player.optimizer for player in players]
-        parameters = {f"module.{name}" for name, _ in self.module.named_parameters()}
+        parameters = {f"module.{key}" for key, _ in self.module.named_parameters()}
         saved = self._resume_at(name, optimizers)
         if saved is None or iterations == 0:
             return
@@ -474,9 +478,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     passes it.
     """
 
-    # The parameters that decide the layers which Trainer.shared_stage trains
-    _pretraining: tuple[str, ...] = ("hidden", "latent_dim", "likelihood", "pretraining", "layer_epochs", "pretrain_epochs",
-                                     "pretrain_learning_rate", "corruption", "batch_size")
+    _pretraining: tuple[str, ...] = ()  # the parameters that decide the layers which Trainer.shared_stage trains
 
     # -- what a subclass gives -----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adversarial import input_gradient, scores
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE
+from .autoencoder import CONSTRAINTS, WEIGHT
 from .base import EVAL_BATCH, DeepEstimator, Player, in_unit_interval
 from .draws import draw
 from .networks import MLP
@@ -71,13 +71,8 @@ class ConditionalGAN(DeepEstimator):
     """
 
     n_restarts = 1  # there is no objective to choose among fits by
-    _pretraining = ()
-    _parameter_constraints = {key: NETWORK_CONSTRAINTS[key] for key in
-                              ("hidden", "batch_size", "random_state", "device", "precision", "verbose")} | {
-        "noise_dim": [POSITIVE],
-        "penalty_weight": [Interval(Real, 0, None, closed="left")],
-        "iterations": [COUNT],
-        "learning_rate": [RATE],
+    _parameter_constraints = CONSTRAINTS | {
+        "penalty_weight": [WEIGHT],
         "beta1": [Interval(Real, 0, 1, closed="left")],
     }
 

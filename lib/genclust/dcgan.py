@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .networks import linear
+from .networks import convolution, linear
 
 KERNEL = dict(stride=2, padding=2)  # 5 x 5: halves a side, or doubles it in a transposed convolution
 
@@ -120,11 +120,8 @@ class ImageClassifier(nn.Module):
         super().__init__()
         sides = image_sides(n_features)
         self.side = sides[0]
-        convolutions = [nn.utils.skip_init(nn.Conv2d, a, b, 5, **KERNEL) for a, b in ((1, channels), (channels, 2 * channels))]
-        for layer in convolutions:
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
-        self.layers = nn.ModuleList([*convolutions, linear(2 * channels * sides[2] ** 2, n_classes, generator)])
+        self.layers = nn.ModuleList([convolution(1, channels, 5, generator), convolution(channels, 2 * channels, 5, generator),
+                                     linear(2 * channels * sides[2] ** 2, n_classes, generator)])
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.view(-1, 1, self.side, self.side)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import ClusterMixin
 from sklearn.cluster import KMeans
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, AutoencoderNetwork, CodingEstimator, pretrain
+from .autoencoder import CONSTRAINTS, POSITIVE, AutoencoderNetwork, CodingEstimator
 from .base import Player, Trainer
 from .draws import draw
 
@@ -79,15 +79,10 @@ class DEC(ClusterMixin, CodingEstimator):
     ``inverse_transform`` decodes by the decoder as the pretraining left it: the clustering does not train it further.
     """
 
-    _parameter_constraints = NETWORK_CONSTRAINTS | {
-        "n_clusters": [POSITIVE],
-        "iterations": [COUNT],
+    _parameter_constraints = CONSTRAINTS | {
         "update_interval": [POSITIVE, None],
         "tol": [Interval(Real, 0, 1, closed="left")],
-        "learning_rate": [RATE],
         "momentum": [Interval(Real, 0, 1, closed="left")],
-        "pretraining": [StrOptions({"stacked", "end-to-end"})],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", iterations=20_000,
@@ -121,9 +116,7 @@ class DEC(ClusterMixin, CodingEstimator):
 
     def _phases(self, trainer):
         net, X = self.module_, trainer.X
-        pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
-                 layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
-                 learning_rate=self.pretrain_learning_rate, corruption=self.corruption)
+        self._pretrain(trainer, net)
         trainer.once("centers", lambda: self._start(trainer))
 
         def loss():

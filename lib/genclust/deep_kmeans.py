@@ -6,17 +6,15 @@ method of Moradi Fard, Thonet and Gaussier (2018), which the paper calls soft k-
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-
 import numpy as np
 import torch
 from sklearn.base import ClusterMixin
 from sklearn.cluster import KMeans
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array
 from torch import Tensor, nn
 
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, CodingEstimator
+from .autoencoder import CONSTRAINTS, POSITIVE, RATE, WEIGHT, CodingEstimator
 from .base import exponential_decay, in_unit_interval
 from .networks import coder_pair
 from .ot import squared_distances, transport, unrolled_sinkhorn
@@ -90,23 +88,14 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
 
     _pretraining = ("hidden", "latent_dim", "image_shape", "output", "pretrain_epochs", "batch_size", "learning_rate",
                     "lr_decay", "lr_decay_every")
-    _parameter_constraints = {key: value for key, value in NETWORK_CONSTRAINTS.items()
-                              if key in ("hidden", "latent_dim", "pretrain_epochs", "batch_size", "n_restarts",
-                                         "random_state", "device", "precision", "verbose")} | {
-        "n_clusters": [POSITIVE],
-        "image_shape": ["array-like", None],
+    _parameter_constraints = CONSTRAINTS | {
         "output": [StrOptions({"auto", "sigmoid", "linear"})],
         "epsilon": [RATE],
-        "clustering_weight": [Interval(Real, 0, None, closed="left")],
+        "clustering_weight": [WEIGHT],
         "cluster_weights": ["array-like", None],
-        "size_penalty": [Interval(Real, 0, None, closed="left"), None],
+        "size_penalty": [WEIGHT, None],
         "sinkhorn_iterations": [POSITIVE, None],
-        "epochs": [COUNT],
-        "learning_rate": [RATE],
-        "lr_decay": [Interval(Real, 0, 1, closed="right")],
-        "lr_decay_every": [POSITIVE],
         "init": [StrOptions({"kmeans"}), "array-like"],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 250), image_shape=None, output="auto",

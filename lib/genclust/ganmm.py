@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adversarial import clip_weights, gradient_penalty, wasserstein
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, Autoencoder
+from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, Autoencoder
 from .base import DeepEstimator, Player, Trainer, check_index, in_unit_interval
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
 from .mixture import initial_responsibilities
@@ -258,15 +258,10 @@ class GANMM(ClusterMixin, DeepEstimator):
     for it, one for every ``batch_size`` rows, as its own, so that its GAN stays in the game; it may still end empty.
     """
 
-    _pretraining = ()  # nothing that other fits could share
-    _parameter_constraints = {k: NETWORK_CONSTRAINTS[k] for k in (
-        "batch_size", "n_restarts", "random_state", "device", "precision", "verbose")} | {
-        "n_clusters": [POSITIVE],
+    _parameter_constraints = CONSTRAINTS | {
         "networks": [StrOptions({"mlp", "dcgan"})],
-        "noise_dim": [POSITIVE],
         "hidden": [POSITIVE],
         "channels": [POSITIVE],
-        "iterations": [COUNT],
         "pretrain_iterations": [COUNT],
         "init": [StrOptions({"random", "kmeans", "gmm"}), "array-like", None],
         "e_step": [StrOptions({"classifier", "critics"})],
@@ -279,10 +274,8 @@ class GANMM(ClusterMixin, DeepEstimator):
         "clip": [RATE],
         "penalty_weight": [RATE],
         "quirks": ["array-like"],
-        "n_critic": [POSITIVE],
-        "learning_rate": [RATE],
         "tol": [Interval(Real, 0, 1, closed="both")],
-        "patience": [Interval(Integral, 1, None, closed="left")],
+        "patience": [POSITIVE],
     }
 
     def __init__(self, n_clusters=10, *, networks="mlp", noise_dim=64, hidden=64, channels=64, iterations=5000,
@@ -460,12 +453,11 @@ class GANMM(ClusterMixin, DeepEstimator):
         exist.
         """
         generator = self._draws(random_state, n_samples)
-        if cluster is not None:
-            check_index("cluster", cluster, self.n_clusters)
         if cluster is None:
             weights = torch.as_tensor(self.weights_, device=self.device_)
             c = torch.multinomial(weights, n_samples, replacement=True, generator=generator)
         else:
+            check_index("cluster", cluster, self.n_clusters)
             c = torch.full((n_samples,), cluster, device=self.device_)
         # Whole batches as in training, whatever n: a DCGAN's draws depend on the statistics of their batch
         n_batches = -(-int(c.bincount().max()) // self.batch_size)

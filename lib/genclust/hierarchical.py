@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .networks import linear
+from .networks import glorot, linear
 
 Draw = Callable[[Tensor], Tensor]  # standard normal noise of a tensor's shape
 CLAMP = 5.0
@@ -61,23 +61,16 @@ def n_cells(side: int) -> int:
     return int(math.log2(side)) - 1
 
 
-def _start(layer: nn.Module, generator: torch.Generator) -> nn.Module:
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
 def _conv(n_in: int, n_out: int, size: int, generator: torch.Generator, bias: bool = True) -> nn.Module:
-    return _start(nn.utils.skip_init(nn.Conv2d, n_in, n_out, size, padding=size // 2, bias=bias), generator)
+    return glorot(nn.utils.skip_init(nn.Conv2d, n_in, n_out, size, padding=size // 2, bias=bias), generator)
 
 
 def _halving(n_in: int, n_out: int, generator: torch.Generator) -> nn.Module:
-    return _start(nn.utils.skip_init(nn.Conv2d, n_in, n_out, 4, 2, 1, bias=False), generator)
+    return glorot(nn.utils.skip_init(nn.Conv2d, n_in, n_out, 4, 2, 1, bias=False), generator)
 
 
 def _doubling(n_in: int, n_out: int, generator: torch.Generator, bias: bool = False) -> nn.Module:
-    return _start(nn.utils.skip_init(nn.ConvTranspose2d, n_in, n_out, 4, 2, 1, bias=bias), generator)
+    return glorot(nn.utils.skip_init(nn.ConvTranspose2d, n_in, n_out, 4, 2, 1, bias=bias), generator)
 
 
 class Cell(nn.Sequential):

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from . import density
 from .adversarial import relativistic, standard
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, resolve_likelihood
+from .autoencoder import CONSTRAINTS, COUNT, DECAY, POSITIVE, WEIGHT, resolve_likelihood
 from .base import DeepEstimator, check_index
 from .hierarchical import HierarchicalAutoencoder, LatentDiscriminator, Pass, kl_divergence, n_cells
 from .networks import bernoulli_log_likelihood
@@ -163,29 +163,23 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     objective_ : minus the mean reconstruction error on X, in nats a row for ``"bernoulli"``.
     """
 
-    _pretraining = ()  # no layers are shared with other fits
-    _parameter_constraints = {key: NETWORK_CONSTRAINTS[key] for key in (
-        "likelihood", "batch_size", "n_restarts", "random_state", "device", "precision", "verbose")} | {
+    _parameter_constraints = CONSTRAINTS | {
         "n_groups": [POSITIVE],
         "latent_channels": [POSITIVE],
         "width": [POSITIVE],
         "extra_layers": [COUNT],
         "start": [StrOptions({"random", "prior"})],
         "discriminator_width": [POSITIVE],
-        "image_shape": ["array-like", None],
         "regulariser": [StrOptions({*REGULARISERS, "kl"})],
-        "adversarial_weight": [Interval(Real, 0, None, closed="left")],
-        "group_decay": [Interval(Real, 0, 1, closed="right")],
-        "intermediate_weight": [Interval(Real, 0, None, closed="left")],
-        "noise_weight": [Interval(Real, 0, None, closed="left")],
-        "epochs": [COUNT],
+        "adversarial_weight": [WEIGHT],
+        "group_decay": [DECAY],
+        "intermediate_weight": [WEIGHT],
+        "noise_weight": [WEIGHT],
         "attention_rounds": [COUNT],
         "attention_epochs": [COUNT],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
-        "learning_rate": [RATE],
         "clustering": [StrOptions({"hdbscan", "gmm"})],
         "cluster_group": [COUNT],
-        "n_clusters": [POSITIVE],
         "n_neighbors": [Interval(Integral, 2, None, closed="left"), None],
         "min_cluster_size": [Interval(Integral, 2, None, closed="left"), None],
         "cluster_selection": [StrOptions({"leaf", "eom"})],

@@ -32,6 +32,11 @@ class TrainableMixture(nn.Module):
         """log pi, (K,)."""
         return self.logits.log_softmax(-1)
 
+    @property
+    def covariances(self) -> Tensor:
+        """sigma_c^2, the diagonals: (K, d)."""
+        return self.log_vars.exp()
+
     def log_prob_components(self, z: Tensor, log_var: Tensor | None = None) -> Tensor:
         """log N(z | mu_c, diag sigma_c^2): (n, d) -> (n, K).
 

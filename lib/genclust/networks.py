@@ -8,16 +8,21 @@ import torch
 from torch import Tensor, nn
 
 
-def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with Glorot-uniform weights and zero bias.
+def glorot(layer: nn.Module, generator: torch.Generator) -> nn.Module:
+    """The layer, with Glorot-uniform weights and zero bias.
 
     The five papers were written in Keras, Theano and TensorFlow, which start layers this
     way; torch's default is narrower and gives visibly worse codes.
     """
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
+
+
+def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer, started by :func:`glorot`."""
+    return glorot(nn.utils.skip_init(nn.Linear, n_in, n_out), generator)
 
 
 class MLP(nn.Module):
@@ -27,18 +32,16 @@ class MLP(nn.Module):
     ----------
     sizes : layer widths, input first; at least two.
     generator : source of the initial weights.
-    last_relu : apply ReLU after the last layer too (a trunk with heads on top of it).
     """
 
-    def __init__(self, sizes: Sequence[int], generator: torch.Generator, last_relu: bool = False):
+    def __init__(self, sizes: Sequence[int], generator: torch.Generator):
         super().__init__()
         self.layers = nn.ModuleList(linear(a, b, generator) for a, b in zip(sizes, sizes[1:]))
-        self.last_relu = last_relu
 
     def layer(self, i: int, x: Tensor) -> Tensor:
         """Layer ``i`` alone, with its nonlinearity: (batch, sizes[i]) -> (batch, sizes[i + 1])."""
         x = self.layers[i](x)
-        return x.relu() if self.last_relu or i < len(self.layers) - 1 else x
+        return x.relu() if i < len(self.layers) - 1 else x
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, sizes[0]) -> (batch, sizes[-1])."""
@@ -70,24 +73,20 @@ class ReplicaMLP(MLP):
 
     Parameters
     ----------
-    sizes, last_relu : as for :class:`MLP`.
+    sizes : as for :class:`MLP`.
     generators : one source of initial weights for each replica.
     """
 
-    def __init__(self, sizes: Sequence[int], generators: Sequence[torch.Generator], last_relu: bool = False):
+    def __init__(self, sizes: Sequence[int], generators: Sequence[torch.Generator]):
         nn.Module.__init__(self)
-        singles = [MLP(sizes, generator, last_relu) for generator in generators]
+        singles = [MLP(sizes, generator) for generator in generators]
         self.layers = nn.ModuleList(ReplicaLinear(each) for each in zip(*(single.layers for single in singles)))
-        self.last_relu = last_relu
 
 
 def convolution(n_in: int, n_out: int, kernel: int, generator: torch.Generator, *, transposed: bool = False) -> nn.Module:
-    """A convolution of stride 2 that halves an even side (or doubles it, transposed), started as :func:`linear` is."""
+    """A convolution of stride 2 that halves an even side (or doubles it, transposed), started by :func:`glorot`."""
     kind, extra = (nn.ConvTranspose2d, {"output_padding": 1}) if transposed else (nn.Conv2d, {})
-    layer = nn.utils.skip_init(kind, n_in, n_out, kernel, stride=2, padding=kernel // 2, **extra)
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer
+    return glorot(nn.utils.skip_init(kind, n_in, n_out, kernel, stride=2, padding=kernel // 2, **extra), generator)
 
 
 def _kernels(n: int) -> list[int]:

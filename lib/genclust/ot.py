@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from functools import cache
 from numbers import Real
 from typing import NamedTuple
 
@@ -25,8 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-METHODS = ("auto", "newton", "sinkhorn")
-MAX_ITER = {"newton": 200, "sinkhorn": 100_000}
+MAX_ITER = {"newton": 200, "sinkhorn": 100_000}  # by method
 ANNEAL = 6.0  # epsilon falls by this factor from one level to the next
 FIRST = 0.02  # and starts at this share of the mean spread of a row's costs, if that is larger than epsilon
 ROUGH = 0.002  # marginal error at which a level is good enough to go on to the next
@@ -72,8 +70,8 @@ def transport(cost: Tensor, epsilon: float, *, a: Tensor | None = None, b: Tenso
         zero, as if it were not there; its potential means nothing.
     size_penalty : None for the hard constraint P^T 1 = b; rho > 0 for the penalty rho KL(P^T 1 | b)
         instead (Chizat et al., 2018); 0 for no constraint on the columns.
-    method : ``"newton"``, compiled where numba is installed; ``"sinkhorn"``, Algorithm 1 in logarithms, the
-        reference; ``"auto"`` is Newton, which was the faster at every epsilon, n and K that we tried.
+    method : ``"newton"``, compiled on the CPU; ``"sinkhorn"``, Algorithm 1 in logarithms, the reference; ``"auto"`` is
+        Newton, which was the faster at every epsilon, n and K that we measured.
     tol : L1 error of the column marginals at which to stop.
     max_iter : evaluations of the marginals after which to stop in any case, with a warning.
     start : column potentials (K,) or (R, K) to start from, those of a similar problem.
@@ -82,8 +80,8 @@ def transport(cost: Tensor, epsilon: float, *, a: Tensor | None = None, b: Tenso
     ------
     ValueError : for an argument that can't be; the message names it.
     """
-    C, a, weights = _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start)
     method = "newton" if method == "auto" else method
+    C, a, weights = _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start)
     max_iter = max_iter or MAX_ITER[method]
     absent = None
     if b is not None and size_penalty != 0 and bool((weights == 0).any()):
@@ -141,8 +139,8 @@ def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start) -> t
         raise ValueError(f"epsilon={epsilon!r}: give a number above 0")
     if not (size_penalty is None or 0 <= size_penalty < math.inf):
         raise ValueError(f"size_penalty={size_penalty!r}: give None for a hard constraint, or a number from 0")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}: use one of {', '.join(METHODS)}")
+    if method not in MAX_ITER:
+        raise ValueError(f"method={method!r}: use one of auto, {', '.join(MAX_ITER)}")
     if not tol > 0:
         raise ValueError(f"tol={tol!r}: give a number above 0")
     if max_iter is not None and max_iter < 1:
@@ -207,7 +205,7 @@ def _solve(C: Tensor, a: Tensor, b: Tensor, start: Tensor | None, eps: float, rh
         part = a[..., some]
         part = part / part.sum(-1, keepdim=True).clamp_min(TINY)
         start = _solve(C[..., some, :], part, b, None, eps, rho, method, max(tol, ROUGH), max_iter)[3]
-    newton = _newton if not C.is_cpu or _compiled() is None else _newton_compiled
+    newton = _newton_compiled if C.is_cpu else _newton
     used = 0
     if start is not None:
         *fields, used = newton(C, a, b, start, eps, rho, tol, min(WARM, max_iter))
@@ -283,23 +281,14 @@ class _Solution(torch.autograd.Function):
 # --- Newton's method, compiled -------------------------------------------------------------------
 
 
-@cache
-def _compiled():
-    """The compiled solver, or None where numba is not installed."""
-    try:
-        from . import ot_compiled
-    except ImportError:
-        return None
-    return ot_compiled
-
-
 def _newton_compiled(C: Tensor, a: Tensor, b: Tensor, start: Tensor | None, eps: float, rho: float | None, tol: float,
                      max_iter: int) -> tuple:
     """What :func:`_newton` gives, problem by problem."""
+    from .ot_compiled import newton as solve  # here, as numba takes a second to import
     C, a, b = C.contiguous().numpy(), a.numpy(), b.numpy()
     g = np.zeros(b.shape) if start is None else start.numpy().copy()
     plan, f, value, row_error, column_error = (np.empty(shape) for shape in (C.shape, a.shape, *3 * [C.shape[:-2]]))
-    used, solve, rho, tuning = 0, _compiled().newton, math.inf if rho is None else float(rho), (FIRST, ANNEAL, ROUGH, REACH)
+    used, rho, tuning = 0, math.inf if rho is None else float(rho), (FIRST, ANNEAL, ROUGH, REACH)
     for r in np.ndindex(C.shape[:-2]):
         value[r], row_error[r], column_error[r], steps = solve(C[r], a[r], b[r], g[r], eps, rho, tol, max_iter, start is None, tuning,
                                                                plan[r], f[r])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Integral, Real
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, MixtureEstimator, pretrain
+from .autoencoder import CONSTRAINTS, COUNT, RATE, WEIGHT, CodingEstimator, MixtureEstimator
 from .base import exponential_decay
 from .mixture import INITS, LOG_2PI, TrainableMixture, initial_responsibilities
 from .networks import MLP, bernoulli_log_likelihood, linear
@@ -87,7 +87,29 @@ class VaDENetwork(nn.Module):
         return {"log p(x|z)": self.log_likelihood(x, z), **terms}
 
 
-class VaDE(MixtureEstimator):
+class BoundEstimator(CodingEstimator):
+    """What VaDE and the VAE share, whose module is a :class:`VaDENetwork`."""
+
+    def _check_data(self, X):
+        super()._check_data(X)
+        check_scale(X, self.likelihood_)
+
+    def _rate(self) -> Callable[[int], float]:
+        """The learning rate by epoch."""
+        return exponential_decay(self.learning_rate, self.lr_decay, self.lr_decay_every, self.lr_floor)
+
+    def _score(self, X: Tensor) -> float:
+        """The mean evidence lower bound in nats a row, from one draw of z by the fit's own seed."""
+        generator = torch.Generator(X.device).manual_seed(self.seed_)
+
+        def rows(x: Tensor) -> Tensor:
+            noise = torch.randn(len(x), self.latent_dim, generator=generator, device=x.device)
+            return sum(self.module_.elbo_terms(x, noise).values())
+
+        return float(self._map(rows, X).double().mean())
+
+
+class VaDE(BoundEstimator, MixtureEstimator):
     """Clustering by a variational autoencoder whose prior is a Gaussian mixture.
 
     Maximises the evidence lower bound of eq. 13 by Adam, from pretrained layers and a mixture
@@ -122,19 +144,11 @@ class VaDE(MixtureEstimator):
     objective_ : the mean ELBO on X, by which restarts are compared.
     """
 
-    _parameter_constraints = NETWORK_CONSTRAINTS | {
-        "n_clusters": [POSITIVE],
-        "epochs": [COUNT],
-        "learning_rate": [RATE],
-        "lr_decay": [Interval(Real, 0, 1, closed="right")],
-        "lr_decay_every": [POSITIVE],
-        "lr_floor": [Interval(Real, 0, None, closed="left")],
-        "adam_eps": [RATE],
+    _parameter_constraints = CONSTRAINTS | {
         "reconstruction_weight": [RATE],
-        "kl_weight": [Interval(Real, 0, None, closed="left")],
-        "pretraining": [StrOptions({"stacked", "end-to-end"}), None],
+        "kl_weight": [WEIGHT],
+        "pretraining": [*CONSTRAINTS["pretraining"], None],
         "init": [StrOptions(set(INITS))],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
         "held_epochs": [COUNT],
     }
 
@@ -170,10 +184,6 @@ class VaDE(MixtureEstimator):
         self.precision = precision
         self.verbose = verbose
 
-    def _check_data(self, X):
-        super()._check_data(X)
-        check_scale(X, self.likelihood_)
-
     def _build(self, n_features, generator):
         sizes = [n_features, *self.hidden, self.latent_dim]
         return VaDENetwork(sizes, self.n_clusters, self.likelihood_, generator)
@@ -181,9 +191,7 @@ class VaDE(MixtureEstimator):
     def _phases(self, trainer):
         net = self.module_
         if self.pretraining is not None:
-            pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
-                     layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
-                     learning_rate=self.pretrain_learning_rate, corruption=self.corruption)
+            self._pretrain(trainer, net)
         trainer.once("mixture", lambda: self._start_mixture(trainer))
 
         def loss(x: Tensor, rows: Tensor):
@@ -200,9 +208,7 @@ class VaDE(MixtureEstimator):
         trainer.train("held", loss, net.parameters(), epochs=self.held_epochs,
                       learning_rate=exponential_decay(self.learning_rate), **adam)
         trainer.kept.clear()
-        trainer.train("vade", loss, net.parameters(), epochs=self.epochs,
-                      learning_rate=exponential_decay(self.learning_rate, self.lr_decay, self.lr_decay_every,
-                                                      self.lr_floor), **adam)
+        trainer.train("vade", loss, net.parameters(), epochs=self.epochs, learning_rate=self._rate(), **adam)
 
     def planned_epochs(self) -> dict[str, int]:
         """Those of :meth:`CodingEstimator.planned_epochs`, then VaDE's own."""
@@ -219,18 +225,5 @@ class VaDE(MixtureEstimator):
             trainer.kept["partition"] = start.float()
 
     def _conclude(self, X):
-        mixture = self.module_.mixture
-        self.weights_ = mixture.log_weights.exp().detach().cpu().numpy()
-        self.means_ = mixture.means.detach().cpu().numpy()
-        self.covariances_ = mixture.log_vars.exp().detach().cpu().numpy()
-        self.labels_ = self._log_posterior(X).argmax(1).cpu().numpy()
+        self._set_mixture(X)
         self.objective_ = self._score(X)
-
-    def _score(self, X: Tensor) -> float:
-        generator = torch.Generator(X.device).manual_seed(self.seed_)
-
-        def rows(x: Tensor) -> Tensor:
-            noise = torch.randn(len(x), self.latent_dim, generator=generator, device=x.device)
-            return sum(self.module_.elbo_terms(x, noise).values())
-
-        return float(self._map(rows, X).double().mean())

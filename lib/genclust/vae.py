@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, CodingEstimator
-from .base import exponential_decay
-from .vade import VaDENetwork, check_scale
+from .autoencoder import CONSTRAINTS
+from .vade import BoundEstimator, VaDENetwork
 
 
-class VAE(CodingEstimator):
+class VAE(BoundEstimator):
     """A variational autoencoder with a standard normal prior; a transformer.
 
     It is VaDE's network with a single component, held at N(0, I): the evidence lower bound is VaDE's with K = 1.
@@ -37,15 +34,7 @@ class VAE(CodingEstimator):
     """
 
     _pretraining = ()
-    _parameter_constraints = {key: value for key, value in NETWORK_CONSTRAINTS.items()
-                              if key not in ("layer_epochs", "pretrain_epochs", "pretrain_learning_rate", "corruption")} | {
-        "epochs": [COUNT],
-        "learning_rate": [RATE],
-        "lr_decay": [Interval(Real, 0, 1, closed="right")],
-        "lr_decay_every": [POSITIVE],
-        "lr_floor": [Interval(Real, 0, None, closed="left")],
-        "adam_eps": [RATE],
-    }
+    _parameter_constraints = CONSTRAINTS
 
     def __init__(self, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", epochs=150, batch_size=256,
                  learning_rate=0.002, lr_decay=0.9, lr_decay_every=10, lr_floor=0.0002, adam_eps=1e-4, n_restarts=1,
@@ -66,10 +55,6 @@ class VAE(CodingEstimator):
         self.precision = precision
         self.verbose = verbose
 
-    def _check_data(self, X):
-        super()._check_data(X)
-        check_scale(X, self.likelihood_)
-
     def _build(self, n_features, generator):
         return VaDENetwork([n_features, *self.hidden, self.latent_dim], 1, self.likelihood_, generator)
 
@@ -84,8 +69,7 @@ class VAE(CodingEstimator):
 
         # The mixture is left out: as it starts, its one component is the standard normal
         trainer.train("vae", loss, [*net.encoder.parameters(), *net.decoder.parameters()], epochs=self.epochs,
-                      batch_size=self.batch_size, adam_eps=self.adam_eps,
-                      learning_rate=exponential_decay(self.learning_rate, self.lr_decay, self.lr_decay_every, self.lr_floor))
+                      batch_size=self.batch_size, adam_eps=self.adam_eps, learning_rate=self._rate())
 
     def planned_epochs(self) -> dict[str, int]:
         """The one phase of a fit, and its epochs."""
@@ -93,15 +77,6 @@ class VAE(CodingEstimator):
 
     def _conclude(self, X):
         self.objective_ = self._score(X)
-
-    def _score(self, X: Tensor) -> float:
-        generator = torch.Generator(X.device).manual_seed(self.seed_)
-
-        def rows(x: Tensor) -> Tensor:
-            noise = torch.randn(len(x), self.latent_dim, generator=generator, device=x.device)
-            return sum(self.module_.elbo_terms(x, noise).values())
-
-        return float(self._map(rows, X).double().mean())
 
     def sample(self, n_samples=1, *, random_state=None) -> np.ndarray:
         """Means of p(x | z) for draws of z from the prior, (n_samples, n_features)."""

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .adversarial import average, gradient_penalty, scores, wasserstein
-from .autoencoder import COUNT, NETWORK_CONSTRAINTS, POSITIVE, RATE, MixtureEstimator, pretrain, reconstruction_error
+from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, WEIGHT, MixtureEstimator, reconstruction_error
 from .base import EVAL_BATCH, Player, Trainer, nth_seed
 from .draws import Generators, Source, draw
 from .mixture import INITS, FullMixture, initial_responsibilities
@@ -83,6 +83,25 @@ def encode(encoder: MLP, X: Tensor) -> Tensor:
 
 class AdversarialMixture(MixtureEstimator):
     """The four steps of section 3.3, for one model or for replicas of it."""
+
+    _parameter_constraints = CONSTRAINTS | {
+        "candidates": ["array-like"],
+        "n_replicas": [POSITIVE],
+        "held_out": [Interval(Real, 0, 1, closed="neither")],
+        "critic_hidden": ["array-like"],
+        "critic_batch": [POSITIVE],
+        "penalty": [WEIGHT],
+        "warmup": [COUNT],
+        "critic_learning_rate": [RATE, None],
+        "betas": ["array-like"],
+        "estimate_iterations": [POSITIVE],
+        "estimate_learning_rate": [RATE],
+        "encoder_epochs": [COUNT],
+        "encoder_start": [StrOptions({"new", "same"})],
+        "track_encoder": ["boolean"],
+        "init": [StrOptions(set(INITS))],
+        "log_every": [POSITIVE],
+    }
 
     def _check_data(self, X):
         super()._check_data(X)
@@ -167,39 +186,12 @@ class AdversarialMixture(MixtureEstimator):
             found.append(wasserstein(scores(critic, x), scores(critic, y), weights))
         return torch.stack(found).double().mean(0)
 
-    def _set_mixture(self, X: Tensor) -> None:
-        mixture = self.module_.mixture
-        self.weights_ = mixture.log_weights.exp().detach().cpu().numpy()
-        self.means_ = mixture.means.detach().cpu().numpy()
-        self.covariances_ = mixture.covariances.detach().cpu().numpy()
-        self.labels_ = self._log_posterior(X).argmax(1).cpu().numpy()
-
     @torch.no_grad()
     def _score(self, X: Tensor) -> float:
         net = self.module_
         source = torch.Generator(X.device).manual_seed(self.seed_)
         y, weights = net.generate(draw(torch.randn, len(net.mixture.logits), 1000, self.latent_dim, source=source))
         return -float(wasserstein(self._map(lambda x: scores(net.critic, x), X), scores(net.critic, y), weights))
-
-
-CONSTRAINTS = NETWORK_CONSTRAINTS | {
-    "critic_hidden": ["array-like"],
-    "iterations": [COUNT],
-    "n_critic": [POSITIVE],
-    "critic_batch": [POSITIVE],
-    "penalty": [Interval(Real, 0, None, closed="left")],
-    "warmup": [COUNT],
-    "learning_rate": [RATE],
-    "critic_learning_rate": [RATE, None],
-    "betas": ["array-like"],
-    "encoder_epochs": [COUNT],
-    "encoder_start": [StrOptions({"new", "same"})],
-    "track_encoder": ["boolean"],
-    "pretraining": [StrOptions({"stacked", "end-to-end"})],
-    "init": [StrOptions(set(INITS))],
-    "n_init": [POSITIVE],
-    "log_every": [POSITIVE],
-}
 
 
 class WAMiC(AdversarialMixture):
@@ -241,8 +233,6 @@ class WAMiC(AdversarialMixture):
         players' losses, of the critic's estimate ``wasserstein`` and of ``penalty``, which is without its weight.
     objective_ : minus the distance of X and generated rows as step 3's critic estimates it; restarts are compared by it.
     """
-
-    _parameter_constraints = CONSTRAINTS | {"n_clusters": [POSITIVE]}
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="gaussian",
                  critic_hidden=(500, 500), iterations=20_000, n_critic=5, critic_batch=128, penalty=10.0,
@@ -288,9 +278,7 @@ class WAMiC(AdversarialMixture):
 
     def _phases(self, trainer):
         net = self.module_
-        pretrain(trainer, net.encoder, net.decoder, self.likelihood_, stacked=self.pretraining == "stacked",
-                 layer_epochs=self.layer_epochs, epochs=self.pretrain_epochs, batch_size=self.batch_size,
-                 learning_rate=self.pretrain_learning_rate, corruption=self.corruption)
+        self._pretrain(trainer, net)
         self._steps(trainer, net)
 
     def planned_epochs(self) -> dict[str, int]:
@@ -358,14 +346,6 @@ class WAMiCSelection(AdversarialMixture):
     objective_ : minus the distance of the model chosen.
     """
 
-    _parameter_constraints = CONSTRAINTS | {
-        "candidates": ["array-like"],
-        "n_replicas": [POSITIVE],
-        "held_out": [Interval(Real, 0, 1, closed="neither")],
-        "estimate_iterations": [Interval(Integral, 1, None, closed="left")],
-        "estimate_learning_rate": [RATE],
-        "pretrain_lr_decay": [Interval(Real, 0, 1, closed="right")],
-    }
     likelihood, pretraining, layer_epochs, corruption = "gaussian", "end-to-end", 0, 0.0
     track_encoder, n_restarts = False, 1
     _pretraining = (*MixtureEstimator._pretraining, "n_replicas", "held_out")
@@ -435,9 +415,7 @@ class WAMiCSelection(AdversarialMixture):
         held, trainer.X = trainer.X[order[:n_held]], trainer.X[order[n_held:]]
         networks = self.module_.networks
         first = networks[0]
-        pretrain(trainer, first.encoder, first.decoder, self.likelihood, stacked=False, layer_epochs=0,
-                 epochs=self.pretrain_epochs, batch_size=self.batch_size, learning_rate=self._pretrain_rate(),
-                 corruption=0.0)
+        self._pretrain(trainer, first)
 
         def share() -> None:
             for net in networks:

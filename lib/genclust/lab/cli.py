@@ -97,9 +97,9 @@ def summary(head: dict) -> str:
     """One line on a record, from its head."""
     s, p, m = head["spec"], head["provenance"], head["metrics"]
     scores = {key: m[key] for key in ("accuracy", "nmi") if key in m} or m  # a supervised method has others
-    return (f"{head['id']}  {s['experiment']:16} {s['method']:10} {s['profile']:6} "
-            f"s{s['seed']:<3} {'  '.join(f'{key} ' + ('-' if value is None else f'{value:.4f}') for key, value in scores.items())}  objective {head['objective']:.6g}  "
-            f"{p['wall_seconds']:.0f} s  {p['peak_memory_mb']:.0f} MB")
+    shown = "  ".join(f"{key} {'-' if value is None else f'{value:.4f}'}" for key, value in scores.items())
+    return (f"{head['id']}  {s['experiment']:16} {s['method']:10} {s['profile']:6} s{s['seed']:<3} {shown}  "
+            f"objective {head['objective']:.6g}  {p['wall_seconds']:.0f} s  {p['peak_memory_mb']:.0f} MB")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from ..datasets import load
 from ..files import acquire
 from ..hierarchical import HierarchicalAutoencoder
 from ..hrwae import infer_image_shape, padded_side
+from ..networks import linear
 from .files import project_root
 from .provenance import library_digest
 
@@ -41,11 +42,8 @@ class Classifier(nn.Module):
         cells = HierarchicalAutoencoder(side, channels, 1, 1, 16, 0, generator).encoder
         self.cells = nn.Sequential(*cells, nn.Flatten())
         n_in = self.cells[-2][0].out_channels * 4
-        self.features = nn.utils.skip_init(nn.Linear, n_in, FEATURES)
-        self.classes = nn.utils.skip_init(nn.Linear, FEATURES, n_classes)
-        for layer in (self.features, self.classes):
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
+        self.features = linear(n_in, FEATURES, generator)
+        self.classes = linear(FEATURES, n_classes, generator)
         self.num_features = FEATURES  # asked for by torchmetrics
 
     def forward(self, x: Tensor) -> Tensor:

@@ -53,15 +53,14 @@ def methods() -> list[str]:
     return list(dict.fromkeys(m for dataset in SETS for m in parameters(dataset, SCALES["paper"])))
 
 
-def cells(store: RecordStore, profile: str = "paper") -> list[Cell]:
-    """Every method on every set, from the records of a profile."""
+def cells(store: RecordStore) -> list[Cell]:
+    """Every method on every set, from the records of the paper profile."""
     found: dict[tuple[str, str], list[dict]] = {}
-    heads = list(store.heads(paper="all", profile=profile))
-    if profile == "paper":
-        ids = speaking(Spec.model_validate(head["spec"]) for head in heads)
-        heads = [head for head in heads if head["id"] in ids]
+    heads = list(store.heads(paper="all", profile="paper"))
+    ids = speaking(Spec.model_validate(head["spec"]) for head in heads)
     for head in heads:
-        found.setdefault((head["spec"]["method"], head["spec"]["dataset"]), []).append(head)
+        if head["id"] in ids:
+            found.setdefault((head["spec"]["method"], head["spec"]["dataset"]), []).append(head)
     return [_cell(m, dataset, found.get((m, dataset), [])) for dataset in SETS for m in methods()]
 
 
@@ -118,7 +117,7 @@ class Ranked:
     order: Order
 
 
-def ranked(found: Sequence[Cell], metric: str = "accuracy") -> Ranked:
+def ranked(found: Sequence[Cell]) -> Ranked:
     """The order of the methods that can be run everywhere, on the sets where each of them has ``SEEDS`` runs or more.
 
     LookupError that says what is missing where these sets are fewer than two.
@@ -128,7 +127,7 @@ def ranked(found: Sequence[Cell], metric: str = "accuracy") -> Ranked:
     whole = np.array([cell.whole for cell in found]).reshape(len(SETS), -1)[:, rows].all(1)
     if whole.sum() < 2:
         raise LookupError(f"{whole.sum()} of {len(SETS)} sets have {SEEDS} or more runs of every method; an order needs two such sets")
-    scores = matrix(found, metric)[rows][:, whole].T
+    scores = matrix(found)[rows][:, whole].T
     return Ranked(everywhere, [s for s, w in zip(SETS, whole) if w], scores, order(scores))
 
 

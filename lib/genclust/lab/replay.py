@@ -102,12 +102,6 @@ def gaps(recorded: dict[str, list[float]], replayed: dict[str, list[float]], wha
             if not math.isclose(then, now, rel_tol=RTOL, abs_tol=ATOL)]
 
 
-def compare(recorded: dict[str, list[float]], replayed: dict[str, list[float]], what: str) -> None:
-    """ReplayError naming the first phase and step at which two prefixes part, with both losses."""
-    for gap in gaps(recorded, replayed, what):
-        raise ReplayError(f"{what}: {gap}")
-
-
 def unsettled(found: list[Gap], spec: Spec, X: np.ndarray, y: np.ndarray | None = None) -> bool:
     """Whether each gap is of a loss that a change in the last digits of the data moves, too, by a like amount."""
     rows, left = X[:ROWS], list(found)

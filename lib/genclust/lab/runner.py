@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,7 +107,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
             library=library_digest(method.module), constraints=constraints, data=data.digest, git_commit=commit,
             git_dirty=dirty, device=str(deep.device_) if deep is not None else "cpu", processor=processor(),
             threads=deep.threads_ if deep is not None else torch.get_num_threads(), precision=deep.precision_ if deep is not None else "float32",
-            python=".".join(map(str, __import__("sys").version_info[:3])), torch=torch.__version__,
+            python=platform.python_version(), torch=torch.__version__,
             scikit_learn=sklearn.__version__, started=clock.started,
             wall_seconds=round(clock.before + time.monotonic() - began, 1), peak_memory_mb=peak_memory_mb(),
             resumed=clock.resumed))

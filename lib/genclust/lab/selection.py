@@ -65,7 +65,7 @@ def score_of(metrics: Mapping[str, float | None], metric: str = "accuracy") -> f
     return metrics.get(f"{metric}_total", metrics.get(metric))
 
 
-def selections(heads: Iterable[Mapping], metric: str = "accuracy", least: int = 2) -> list[tuple[Spec, Selection]]:
+def selections(heads: Iterable[Mapping], least: int = 2) -> list[tuple[Spec, Selection]]:
     """The choice in every setting that ``least`` or more of the records have, of which ``heads`` are the heads.
 
     A setting is all of a spec but the seed; the spec beside the choice is that of its first run. Runs without the score
@@ -73,7 +73,7 @@ def selections(heads: Iterable[Mapping], metric: str = "accuracy", least: int = 
     """
     settings: dict[str, list[tuple[Spec, float, float]]] = defaultdict(list)
     for head in heads:
-        spec, score = Spec.model_validate(head["spec"]), score_of(head["metrics"], metric)
+        spec, score = Spec.model_validate(head["spec"]), score_of(head["metrics"])
         if score is not None and math.isfinite(head["objective"]):
             settings[spec.model_copy(update={"seed": 0}).canonical()].append((spec, head["objective"], score))
     return [(runs[0][0], selection([o for _, o, _ in runs], [s for _, _, s in runs]))

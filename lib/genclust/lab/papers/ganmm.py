@@ -460,7 +460,7 @@ def purity_range() -> tuple[bool, str]:
 
 def ari_range() -> tuple[bool, str]:
     """Section 4: the index called ARI lies between 0 and 1. The tables' values can only be the adjusted one's."""
-    (holds, said), (printed, plain) = _range("ari"), _range("rand_index")
+    (holds, said), (_, plain) = _range("ari"), _range("rand_index")
     return holds, f"adjusted {said}; the printed formula, unadjusted, {plain}"
 
 
