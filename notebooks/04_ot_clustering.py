@@ -308,7 +308,8 @@ plots.table(rows) if rows else Markdown("No pair of methods has two recorded run
 # ## Figure 2: accuracy against epsilon
 #
 # Mean over the seeds, with a band from the lowest to the highest. AE + k-means does not know epsilon: its line is where
-# the pretraining of the "(p)" runs ended.
+# the pretraining of the "(p)" runs ended. Epsilon has the unit of the cost, a squared distance of code and centre, and an
+# autoencoder that is trained alone spreads its codes: the table says what the largest epsilon is beside the costs.
 
 # %% tags=["hide-input"]
 grids = {d: runs_of(book, name) for d, name in ot_clustering.FIGURE_2.items()}
@@ -325,6 +326,11 @@ for d, grid in grids.items():
         fig = plots.bands({name: found for name, found in series.items() if found}, {}, title=DATASETS[d].title)
         fig.axes[0].set(xscale="log", xlabel="epsilon")
         plots.plt.show()
+        largest = [r for r in grid if r.spec.params["epsilon"] == max(ot_clustering.EPSILONS)]
+        display(plots.table([{
+            "method": METHODS[m].title, "mean cost": tables.spread(r.metrics["mean_cost"] for r in own),
+            "largest epsilon / mean cost": tables.spread((r.spec.params["epsilon"] / r.metrics["mean_cost"] for r in own), 3), "runs": len(own),
+        } for m in by_seed if (own := [r for r in largest if r.spec.method == m])]))
         display(Markdown(f"{len(grid)} runs recorded. {tables.scale(grid)}"))
     elif d != "cifar10_jpeg_train":
         display(Markdown(f"{DATASETS[d].title}: no run of this grid is recorded; "
