@@ -96,3 +96,8 @@ def test_a_statement_without_runs_says_what_it_lacks(check):
 
 def test_every_group_has_to_gain_by_the_intermediate_loss():
     assert not hrwae_gan.matching_uses_groups(groups(hrwae_l3=(0.6, 0.5, 0.4), hrwae_l3_no_intermediate=(0.6, 0.5, 0.5)))[0]
+
+
+def test_the_f_test_counts_degrees_of_freedom():
+    """With two of them on either side the distribution function is elementary: p = 1 / (1 + ratio)."""
+    assert hrwae_gan._f_test([0.0, 3.0, 6.0], [0.0, 1.0, 2.0]) == pytest.approx(1 / 10)

@@ -545,6 +545,7 @@ def test_what_the_start_and_the_kl_term_are_worth(made):
     assert not vade.random_start_trains({"vade-random": runs([0.6, 0.31])})[0]  # one of them did not
     assert vade.pretraining_is_stable({"vade-pretrained": same, "vade-random": apart})[0]
     assert not vade.pretraining_is_stable({"vade-pretrained": apart, "vade-random": same})[0]
+    assert not vade.pretraining_is_stable({"vade-pretrained": runs([0.5, 0.525, 0.51]), "vade-random": same})[0]  # by a little
     with pytest.raises(LookupError, match="2 of at least 3 runs"):  # a spread of two says little
         vade.pretraining_is_stable({"vade-pretrained": same[:2], "vade-random": apart})
     assert vade.few_epochs_are_enough({"vade-pretrained": same, "vade-few": runs([0.49, 0.5])})[0]

@@ -45,6 +45,9 @@ def test_comparisons_over_epsilon():
     assert ot_clustering.pretraining_robust(runs(ot=falling, ot_p=flat, soft_kmeans=falling, soft_kmeans_p=flat))[0]
     assert not ot_clustering.pretraining_robust(runs(ot=flat, ot_p=falling, soft_kmeans=falling, soft_kmeans_p=flat))[0]
     assert not ot_clustering.pretraining_robust(runs(ot=falling, ot_p=flat, soft_kmeans=flat, soft_kmeans_p=falling))[0]
+    low_at_first = flat | {ot_clustering.EPSILONS[0]: (0.5, 0.5)}  # the fall is counted from 0.01
+    assert ot_clustering.pretraining_robust(runs(ot=falling | {ot_clustering.EPSILONS[0]: (0.1, 0.1)}, ot_p=low_at_first, soft_kmeans=falling,
+                                                 soft_kmeans_p=flat))[0]
     assert ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=flat, soft_kmeans={e: (0.8, 0.8) for e in flat}))[0]
     assert not ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=falling, soft_kmeans=flat))[0]
     with pytest.raises(LookupError, match="at epsilon 10"):
