@@ -319,7 +319,7 @@ for d, grid in grids.items():
         by_seed.setdefault(r.spec.method, {}).setdefault(r.spec.seed, {})[r.spec.params["epsilon"]] = r
     series = {METHODS[m].title: [(sorted(at), [100 * at[e].metrics["accuracy"] for e in sorted(at)])
                                  for at in seeds.values() if set(at) == set(ot_clustering.EPSILONS)] for m, seeds in by_seed.items()}
-    started = {seed: at for m in ("soft-kmeans-p", "ot-p") for seed, at in by_seed.get(m, {}).items()}
+    started = {s: at for m in ("soft-kmeans-p", "ot-p") for s, at in by_seed.get(m, {}).items()}
     series[METHODS["ae+kmeans"].title] = [(ot_clustering.EPSILONS, [100 * next(iter(at.values())).curve("autoencoder", "accuracy")[1][-1]] * 5)
                                           for at in started.values()]
     if grid:

@@ -146,6 +146,7 @@ def test_bad_input_is_named(blobs, params, message):
         DeepKMeans(**{"n_clusters": 3, "epochs": 1, **SMALL, **params}).fit(blobs)
 
 
+@pytest.mark.filterwarnings("ignore:transport stopped")  # on its way
 def test_a_fit_that_diverges_says_so_as_every_other_does():
     with pytest.raises(FloatingPointError, match="lower learning_rate, or look for extreme values"):
         DeepKMeans(3, hidden=(8,), epochs=20, batch_size=32, learning_rate=1e8, random_state=0).fit(
