@@ -276,7 +276,7 @@ def recorded_curves(what, methods, ylabel):
 
 
 recorded_curves("moved", ("ganmm", "ganmm-em"), "rows that changed cluster")
-ends = {(e, m): [r.curve("ganmm", "moved")[1][-1] for r in runs_of(book, f"ganmm/{e}", m)] for e in ("image_segmentation", "artificial_characters")
+ends = {(e, m): [r.curve("ganmm", "moved")[1][-1] for r in recorded[f"ganmm/{e}", m]] for e in ("image_segmentation", "artificial_characters")
         for m in ("ganmm", "ganmm-em")}
 plots.table([{"data": e, "method": METHODS[m].title, "rows that changed cluster in the last hundred iterations (%)": tables.spread(100 * v for v in moved),
               "seeds": len(moved)} for (e, m), moved in ends.items() if moved])

@@ -320,8 +320,8 @@ for d, grid in grids.items():
     series = {METHODS[m].title: [(sorted(at), [100 * at[e].metrics["accuracy"] for e in sorted(at)])
                                  for at in seeds.values() if set(at) == set(ot_clustering.EPSILONS)] for m, seeds in by_seed.items()}
     started = {s: at for m in ("soft-kmeans-p", "ot-p") for s, at in by_seed.get(m, {}).items()}
-    series[METHODS["ae+kmeans"].title] = [(ot_clustering.EPSILONS, [100 * next(iter(at.values())).curve("autoencoder", "accuracy")[1][-1]] * 5)
-                                          for at in started.values()]
+    ends = [100 * next(iter(at.values())).curve("autoencoder", "accuracy")[1][-1] for at in started.values()]
+    series[METHODS["ae+kmeans"].title] = [(ot_clustering.EPSILONS, [end] * len(ot_clustering.EPSILONS)) for end in ends]
     if grid:
         fig = plots.bands({name: found for name, found in series.items() if found}, {}, title=DATASETS[d].title)
         fig.axes[0].set(xscale="log", xlabel="epsilon")

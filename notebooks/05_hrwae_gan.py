@@ -57,7 +57,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from genclust.datasets import load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
-from genclust.lab.claims import runs_of
+from genclust.lab.claims import in_unit, runs_of
 from genclust.lab.pages import value_text
 from genclust.lab.papers import EXPERIMENTS, METHODS
 
@@ -223,8 +223,7 @@ def table_rows(name, prefix, rs):
         title = column.replace("-avg", ", avg").replace("-best", ", best").replace("-", " ") + (" (%)" if percent else " (best)")
         row[0][title] = (f"{claim.value:.2f}" if percent else f"{claim.value:g}") + (f" ± {claim.spread:g}" if claim.spread else "")
         chosen = rs if by.reduce == "mean" else sorted(rs, key=lambda r: r.metrics[by.chosen_by])[-1:]
-        values = [(100 if percent else 1) * r.metrics[by.metric] for r in chosen]
-        row[1][title] = tables.spread(values, 2 if percent else 0) or "not recorded"
+        row[1][title] = tables.spread((in_unit(r, by.metric, claim.unit) for r in chosen), 2 if percent else 0) or "not recorded"
     return row
 
 
