@@ -6,6 +6,8 @@ method of Moradi Fard, Thonet and Gaussier (2018), which the paper calls soft k-
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from sklearn.base import ClusterMixin
@@ -65,11 +67,13 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         Not in the paper.
     epsilon : weight of the entropy, in the unit of the cost.
     clustering_weight : of the transport term; not in the paper.
-    cluster_weights : w, the share of every cluster; uniform where None.
+    cluster_weights : w, the share of every cluster; uniform where None. With unequal shares give ``init`` examples:
+        k-means starts the centres in any order, and the wrong one takes the largest share (warned of).
     size_penalty : None holds every batch to these shares (OT); 0 asks for none (soft k-means); a number
         between is the weight of a Kullback-Leibler penalty instead (unbalanced transport).
-    sinkhorn_iterations : None solves every batch's transport to 1e-6; a number stops Algorithm 1 after so
-        many iterations and differentiates through them, as the paper does.
+    sinkhorn_iterations, sinkhorn_last : None solves every batch's transport to 1e-6; a number stops Algorithm 1
+        after so many iterations and differentiates through them, as the paper does. The algorithm updates the
+        ``"columns"`` last; ``"rows"`` is the other order, under which every row keeps its weight.
     epochs, pretrain_epochs : of Algorithm 2's two loops; the first trains the reconstruction alone.
     batch_size, learning_rate, lr_decay, lr_decay_every : of Adam; the rate is multiplied by ``lr_decay``
         every so many epochs of either loop.
@@ -95,12 +99,13 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         "cluster_weights": ["array-like", None],
         "size_penalty": [WEIGHT, None],
         "sinkhorn_iterations": [POSITIVE, None],
+        "sinkhorn_last": [StrOptions({"columns", "rows"})],
         "init": [StrOptions({"kmeans"}), "array-like"],
     }
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 250), image_shape=None, output="auto",
-                 epsilon=0.01, clustering_weight=0.1, cluster_weights=None, size_penalty=None, sinkhorn_iterations=None, epochs=200,
-                 pretrain_epochs=0, batch_size=300, learning_rate=1e-3, lr_decay=0.5, lr_decay_every=50,
+                 epsilon=0.01, clustering_weight=0.1, cluster_weights=None, size_penalty=None, sinkhorn_iterations=None,
+                 sinkhorn_last="columns", epochs=200, pretrain_epochs=0, batch_size=300, learning_rate=1e-3, lr_decay=0.5, lr_decay_every=50,
                  init="kmeans", n_init=10, n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.n_clusters = n_clusters
         self.latent_dim = latent_dim
@@ -112,6 +117,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         self.cluster_weights = cluster_weights
         self.size_penalty = size_penalty
         self.sinkhorn_iterations = sinkhorn_iterations
+        self.sinkhorn_last = sinkhorn_last
         self.epochs = epochs
         self.pretrain_epochs = pretrain_epochs
         self.batch_size = batch_size
@@ -141,6 +147,9 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         if w.shape != (self.n_clusters,) or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
             raise ValueError(f"cluster_weights={self.cluster_weights!r}: give {self.n_clusters} shares that sum to 1")
         self.weights_ = w / w.sum()
+        if isinstance(self.init, str) and self.size_penalty != 0 and np.ptp(self.weights_) > 1e-6:
+            warnings.warn(f"cluster_weights={self.cluster_weights!r} with init={self.init!r}: k-means starts the centres in any order, so "
+                          "that any of them may get the largest share; give init one example of every cluster", UserWarning, stacklevel=2)
         if not isinstance(self.init, str):
             examples = check_array(self.init, dtype=np.float32)
             if examples.shape != (self.n_clusters, X.shape[1]):
@@ -181,7 +190,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         if not cost.isfinite().all():
             raise FloatingPointError("a code is no longer finite: lower learning_rate, or look for extreme values in X")
         if self.sinkhorn_iterations is not None and kept is not None:
-            return unrolled_sinkhorn(cost, self.epsilon, self.sinkhorn_iterations, b=w)[1].float()
+            return unrolled_sinkhorn(cost, self.epsilon, self.sinkhorn_iterations, b=w, last=self.sinkhorn_last)[1].float()
         solved = transport(cost, self.epsilon, b=w, size_penalty=self.size_penalty,
                            start=kept.get("potentials") if kept else None)
         if kept is not None:

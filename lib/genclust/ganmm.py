@@ -20,6 +20,7 @@ from .adversarial import clip_weights, gradient_penalty, wasserstein
 from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, Autoencoder
 from .base import DeepEstimator, Player, Trainer, check_index, in_unit_interval
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
+from .dec import DEC
 from .mixture import initial_responsibilities
 from .networks import MLP, ReplicaMLP
 
@@ -476,16 +477,21 @@ def _mutual_information(q: Tensor) -> float:
 
 
 def embedded_ganmm(n_clusters: int, *, hidden=32, scale="deviation", random_state=None, autoencoder: dict | None = None,
-                   **ganmm) -> Pipeline:
-    """GANMM on the codes of an :class:`~genclust.Autoencoder`.
+                   dec: dict | None = None, **ganmm) -> Pipeline:
+    """GANMM on the codes of an :class:`~genclust.Autoencoder`, or of a :class:`~genclust.DEC`.
 
-    ``autoencoder`` are the parameters of that; by default it is stacked and fine-tuned, as DEC's. ``scale="deviation"``
+    ``autoencoder`` are the parameters of that; by default it is stacked and fine-tuned, as DEC's. ``dec`` are those of a
+    DEC instead, whose encoder is tuned to the clusters that it finds before GANMM sees a code. ``scale="deviation"``
     centres each code and divides it by its standard deviation, ``"range"`` divides it by its range alone, as the authors'
     code does. That leaves codes of small deviation, and critics whose weights are clipped hardly see the differences.
 
-    ValueError for another scale.
+    ValueError for another scale, or for both kinds of coder.
     """
     if scale not in SCALERS:
         raise ValueError(f"scale={scale!r}: divide each code by its {' or '.join(map(repr, SCALERS))}")
-    return make_pipeline(Autoencoder(random_state=random_state, **(autoencoder or {})), SCALERS[scale](),
+    if dec is not None and autoencoder is not None:
+        raise ValueError(f"autoencoder={autoencoder!r} and dec={dec!r}: the codes are of one of them")
+    coder = (Autoencoder(random_state=random_state, **(autoencoder or {})) if dec is None
+             else DEC(n_clusters, random_state=random_state, **dec))
+    return make_pipeline(coder, SCALERS[scale](),
                          GANMM(n_clusters, hidden=hidden, random_state=random_state, **ganmm))

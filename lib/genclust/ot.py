@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,9 @@ FIRST = 0.02  # and starts at this share of the mean spread of a row's costs, if
 ROUGH = 0.002  # marginal error at which a level is good enough to go on to the next
 TINY = 1e-300
 SAMPLE = 4096  # rows of a sample that gives a problem of four times as many, or more, its start
+ROUNDING = 1e-12  # of a plan, in L1: no smaller error is asked for
 WARM = 20  # evaluations that a warm start is given, before epsilon is annealed after all
+MANY, SMOOTH = 100, 0.1  # with more columns, and epsilon from this share of the mean cost, Sinkhorn's is the faster
 REACH = 40.0  # a step moves no potential by more than so many epsilon: exp of it is far from overflow
 
 
@@ -70,8 +72,9 @@ def transport(cost: Tensor, epsilon: float, *, a: Tensor | None = None, b: Tenso
         zero, as if it were not there; its potential means nothing.
     size_penalty : None for the hard constraint P^T 1 = b; rho > 0 for the penalty rho KL(P^T 1 | b)
         instead (Chizat et al., 2018); 0 for no constraint on the columns.
-    method : ``"newton"``, compiled on the CPU; ``"sinkhorn"``, Algorithm 1 in logarithms, the reference; ``"auto"`` is
-        Newton, which was the faster at every epsilon, n and K that we measured.
+    method : ``"newton"``, compiled on the CPU; ``"sinkhorn"``, Algorithm 1 in logarithms, the reference; ``"auto"`` takes
+        the one that was the faster where we measured both: Newton up to 100 columns at every epsilon and n, and beyond
+        (a step costs n K^2) only for epsilon below a tenth of the mean cost.
     tol : L1 error of the column marginals at which to stop.
     max_iter : evaluations of the marginals after which to stop in any case, with a warning.
     start : column potentials (K,) or (R, K) to start from, those of a similar problem.
@@ -80,8 +83,9 @@ def transport(cost: Tensor, epsilon: float, *, a: Tensor | None = None, b: Tenso
     ------
     ValueError : for an argument that can't be; the message names it.
     """
-    method = "newton" if method == "auto" else method
     C, a, weights = _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start)
+    if method == "auto":
+        method = "sinkhorn" if C.shape[-1] > MANY and epsilon >= SMOOTH * float(C.detach().mean()) else "newton"
     max_iter = max_iter or MAX_ITER[method]
     absent = None
     if b is not None and size_penalty != 0 and bool((weights == 0).any()):
@@ -90,8 +94,9 @@ def transport(cost: Tensor, epsilon: float, *, a: Tensor | None = None, b: Tenso
                                                                 size_penalty, method, float(tol), max_iter)
     if torch.is_grad_enabled() and (C.requires_grad or a.requires_grad or weights.requires_grad):
         plan, value = _Solution.apply(C, a, weights, plan, value, f, g, float(epsilon), size_penalty)
-    if n_iter >= max_iter and float(column_error.max()) > tol:
-        warnings.warn(f"transport stopped after {n_iter} evaluations with a marginal error of {float(column_error.max()):.2g} "
+    error = float(torch.maximum(row_error, column_error).max())
+    if not error <= (tol if n_iter >= max_iter else max(2 * tol, ROUNDING)):  # also where it is not a number
+        warnings.warn(f"transport stopped after {n_iter} evaluations with a marginal error of {error:.2g} "
                       f"(tol {tol:g}, epsilon {epsilon:g}): raise max_iter, or epsilon", NotConverged, stacklevel=2)
     if absent is not None:
         plan = plan.masked_fill(absent[..., None, :], 0.0)
@@ -103,19 +108,25 @@ def squared_distances(z: Tensor, centers: Tensor) -> Tensor:
     return (z.unsqueeze(-2) - centers.unsqueeze(-3)).square().sum(-1)
 
 
-def unrolled_sinkhorn(cost: Tensor, epsilon: float, n_iter: int, *, a: Tensor | None = None,
-                      b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def unrolled_sinkhorn(cost: Tensor, epsilon: float, n_iter: int, *, a: Tensor | None = None, b: Tensor | None = None,
+                      last: str = "columns") -> tuple[Tensor, Tensor]:
     """Plan (n, K) and regularised value () after ``n_iter`` iterations of Algorithm 1, for autograd to go back through.
 
     As in the algorithm the columns are updated last: after few iterations the rows of the plan do not sum to
-    ``a``. Computed in logarithms, which the algorithm as printed needs for small epsilon. Memory O(n_iter nK).
+    ``a``. With ``last="rows"`` they do, and the columns not to ``b``. Computed in logarithms, which the algorithm
+    as printed needs for small epsilon. Memory O(n_iter nK).
     """
-    C, a, b = _check(cost, epsilon, a, b, None, "sinkhorn", 1.0, n_iter, None)
+    C, a, b = _check(cost, epsilon, a, b, None, "sinkhorn", 1.0, n_iter, None, name="n_iter")
+    if last not in ("columns", "rows"):
+        raise ValueError(f"last={last!r}: use columns or rows")
     scaled, log_a, log_b = -C / epsilon, a.clamp_min(TINY).log()[..., None], b.clamp_min(TINY).log()
-    g = torch.zeros_like(log_b)
+    f, g = torch.zeros_like(log_a), torch.zeros_like(log_b)
     for _ in range(n_iter):
+        if last == "rows":
+            g = log_b - (scaled + f).logsumexp(-2)
         f = log_a - (scaled + g[..., None, :]).logsumexp(-1, keepdim=True)
-        g = log_b - (scaled + f).logsumexp(-2)
+        if last == "columns":
+            g = log_b - (scaled + f).logsumexp(-2)
     log_plan = scaled + f + g[..., None, :]
     plan = log_plan.exp()
     value = (plan * (C + epsilon * (log_plan - 1))).sum((-2, -1))
@@ -125,7 +136,7 @@ def unrolled_sinkhorn(cost: Tensor, epsilon: float, n_iter: int, *, a: Tensor | 
 # --- Checks --------------------------------------------------------------------------------------
 
 
-def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start) -> tuple[Tensor, Tensor, Tensor]:
+def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start, name="max_iter") -> tuple[Tensor, Tensor, Tensor]:
     """The cost, and weights with its leading axis, if it has one, in float64; ValueError for what can't be."""
     if not isinstance(cost, Tensor) or cost.dim() not in (2, 3) or 0 in cost.shape:
         shape = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
@@ -139,12 +150,12 @@ def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start) -> t
         raise ValueError(f"epsilon={epsilon!r}: give a number above 0")
     if not (size_penalty is None or 0 <= size_penalty < math.inf):
         raise ValueError(f"size_penalty={size_penalty!r}: give None for a hard constraint, or a number from 0")
-    if method not in MAX_ITER:
+    if method != "auto" and method not in MAX_ITER:
         raise ValueError(f"method={method!r}: use one of auto, {', '.join(MAX_ITER)}")
     if not tol > 0:
         raise ValueError(f"tol={tol!r}: give a number above 0")
-    if max_iter is not None and max_iter < 1:
-        raise ValueError(f"max_iter={max_iter!r}: use 1 or more")
+    if max_iter is not None and not (isinstance(max_iter, Integral) and max_iter >= 1):
+        raise ValueError(f"{name}={max_iter!r}: give a whole number from 1")
     C = cost.double()
     if not math.isfinite(C.detach().sum()) and not C.detach().isfinite().all():  # a sum is quicker; that of finite entries may overflow
         raise ValueError("cost has entries that are not finite")
@@ -221,7 +232,7 @@ def _optimum(C: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: float, rho: float 
         g = g - g.mean(-1, keepdim=True)
     logits = (g[..., None, :] - C).div_(eps)
     lse = logits.logsumexp(-1)
-    plan = logits.sub_(lse[..., None]).exp_().mul_(a[..., None])
+    plan = logits.softmax(-1).mul_(a[..., None])  # not exp(logits - lse), whose rows don't sum to a where costs are huge
     f = eps * (a.clamp_min(TINY).log() - lse)
     # <C, P> + eps sum P (log P - 1) = sum P (f + g) - eps, as log P = (f + g - C) / eps
     columns = plan.sum(-2)

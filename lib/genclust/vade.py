@@ -34,6 +34,12 @@ class GaussianMLP(MLP):
         # Out of these bounds exp overflows in float32; see check_scale
         return means, log_vars.clamp(-30, 30)
 
+    @torch.no_grad()
+    def start_log_var(self, values: Tensor) -> None:
+        """From here on log-variances start at ``values`` (sizes[-1],), whatever the input."""
+        self.log_var.weight.zero_()
+        self.log_var.bias.copy_(values)
+
 
 def check_scale(X: np.ndarray, likelihood: str) -> None:
     """RuntimeWarning where a Gaussian decoder is given columns so large that its log-variances start out of bounds, and stay there."""
@@ -133,6 +139,10 @@ class VaDE(BoundEstimator, MixtureEstimator):
     n_init : restarts of that clustering; the best likelihood (or inertia) is taken.
     held_epochs : epochs, before the others, in which q(c|x) is held at that clustering while everything else
         is trained, so that the codes come to fit it. Not in the paper.
+    code_noise : the variance of q(z|x) when the mixture starts, as a share of the mean variance inside a cluster;
+        None leaves it to the untrained head, about 1 whatever the codes are. Where clusters are much narrower than
+        that, as on small tables, the noise carries codes from one to another, and the start is lost in an epoch or
+        two (clusters without rows are warned of): 0.1 keeps it. Not in the paper.
     n_restarts : whole fits from different seeds; the best ELBO is kept.
     random_state, device, precision, verbose : see :class:`Autoencoder`.
 
@@ -150,13 +160,14 @@ class VaDE(BoundEstimator, MixtureEstimator):
         "pretraining": [*CONSTRAINTS["pretraining"], None],
         "init": [StrOptions(set(INITS))],
         "held_epochs": [COUNT],
+        "code_noise": [RATE, None],
     }
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", epochs=150,
                  batch_size=256, learning_rate=0.002, lr_decay=0.9, lr_decay_every=10, lr_floor=0.0002,
                  adam_eps=1e-4, reconstruction_weight=1.0, kl_weight=1.0, pretraining="stacked", layer_epochs=8,
                  pretrain_epochs=20, pretrain_learning_rate=1e-3, corruption=0.2, init="gmm", n_init=10, held_epochs=0,
-                 n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
+                 code_noise=None, n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.n_clusters = n_clusters
         self.latent_dim = latent_dim
         self.hidden = hidden
@@ -178,6 +189,7 @@ class VaDE(BoundEstimator, MixtureEstimator):
         self.init = init
         self.n_init = n_init
         self.held_epochs = held_epochs
+        self.code_noise = code_noise
         self.n_restarts = n_restarts
         self.random_state = random_state
         self.device = device
@@ -220,7 +232,11 @@ class VaDE(BoundEstimator, MixtureEstimator):
         start = initial_responsibilities(codes.cpu().numpy(), self.n_clusters, self.init, n_init=self.n_init,
                                          random_state=self.seed_)
         start = torch.from_numpy(start).to(X.device)
-        self.module_.mixture.maximise(codes, start)
+        mixture = self.module_.mixture
+        mixture.maximise(codes, start)
+        if self.code_noise is not None:
+            inside = mixture.log_weights.exp() @ mixture.covariances
+            self.module_.encoder.start_log_var((self.code_noise * inside).log())
         if self.held_epochs:
             trainer.kept["partition"] = start.float()
 

@@ -56,7 +56,7 @@ EXCLUDED: dict[str, str] = {
     "ae+gmm-centred": "is AE+GMM on rows whose means are taken out first, for the three moons",
     "ae+kmeans": "is what DEC and soft k-means (p) start from",
 } | dict.fromkeys(
-    ("gmm-raw", "dec-raw", "dec-embedded"), "is one that is here, as the GANMM chapter starts and measures it"
+    ("gmm-raw", "dec-raw", "dec-embedded", "dec+gmm"), "is one that is here, as the GANMM chapter starts and measures it"
 ) | dict.fromkeys(
     ("vade-umap", "wamic-umap"), "is the same model from another start; of VaDE the one that is held at it is here"
 ) | dict.fromkeys(
@@ -66,8 +66,8 @@ EXCLUDED: dict[str, str] = {
 ) | dict.fromkeys(
     ("ot-equal", "ot-kmeans-order", "ot-one-shot", "ot-swapped", "ot-penalised", "soft-unequal"), "is about two classes of unequal sizes"
 ) | dict.fromkeys(
-    ("ganmm-em", "ganmm-fast", "ganmm-code", "ganmm-double", "ganmm-untrained", "ganmm-epoch", "ganmm-penalty", "ganmm-unaided", "sae+ganmm-em",
-     "sae+ganmm-range", "sae+ganmm-kmeans", "sae+ganmm-gmm"),
+    ("ganmm-em", "ganmm-fast", "ganmm-code", "ganmm-double", "ganmm-untrained", "ganmm-epoch", "ganmm-alternation", "ganmm-highest",
+     "ganmm-proportional", "ganmm-penalty", "ganmm-unaided", "dec+ganmm", "sae+ganmm-em", "sae+ganmm-range", "sae+ganmm-kmeans", "sae+ganmm-gmm"),
     "is a variant of GANMM that its chapter compares"
 ) | dict.fromkeys(
     ("hrwae-l2", "hrwae-l3", "hrwae-l4"), "costs more than L = 1, and its paper finds it no better at clustering"
@@ -116,6 +116,7 @@ def parameters(dataset: str, scale: Scale) -> dict[str, dict[str, Any]]:
         "ot": network | em | dict(epsilon=0.01, clustering_weight=0.1, epochs=epochs(all_steps, "ot")),
         "vade": stacked | em | dict(init="gmm-full", epochs=epochs(scale.steps)),
         "vade-held": stacked | em | dict(init="umap", held_epochs=epochs(scale.steps // 4), epochs=epochs(scale.steps)),
+        "vade-narrow": stacked | em | dict(init="gmm-full", epochs=epochs(scale.steps), code_noise=0.1),
         "wamic": stacked | em | dict(likelihood="gaussian", init="gmm-full", critic_hidden=hidden, iterations=scale.wamic,
                                      warmup=scale.wamic // 2, encoder_epochs=epochs(scale.joint)) | (MOONS if dataset in KINDS["tables"] else {}),
         "ganmm": game,

@@ -105,6 +105,7 @@ METHODS = {
 # The same estimator under other names, so that a table can hold every start.
 METHODS["vade-umap"] = replace(METHODS["vade"], title="VaDE, UMAP start")
 METHODS["vade-held"] = replace(METHODS["vade"], title="VaDE, UMAP start held")
+METHODS["vade-narrow"] = replace(METHODS["vade"], title="VaDE, narrow codes")
 
 
 
