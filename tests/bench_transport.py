@@ -3,7 +3,7 @@
 Writes book/transport_bench.json, which the chapter shows. Every solver gets float64, the same cost matrix
 and uniform weights, and its best setting: POT in the exponential and the logarithmic domain, OTT compiled,
 in both. A solver is given more iterations, doubled each time, until the L1 error of its marginals is below
-the tolerance or a run takes longer than LIMIT; then its time is a lower bound.
+the tolerance or a run has taken longer than LIMIT; then its time is a lower bound.
 """
 
 import json
@@ -11,6 +11,7 @@ import math
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from genclust.lab.provenance import processor
 from genclust.ot import squared_distances, transport
 
 K, SIZES, EPSILONS, TOL = 10, (300, 3000, 60_000), (1.0, 0.1, 0.01, 0.001), 1e-6
-LIMIT = 20.0  # seconds that a run of a peer may take
+LIMIT = 4.0  # seconds after which a peer's run is its last
 THREADS = min(2, os.cpu_count() or 1)
 
 
@@ -59,7 +60,7 @@ def to_tolerance(solve) -> tuple[float, bool]:
         took = time.perf_counter() - start
         if error(np.asarray(plan)) <= TOL:
             return min(took, seconds(lambda: solve(iterations))), True
-        if took > LIMIT / 2 or iterations > 10**7:
+        if took > LIMIT or iterations > 10**7:
             return took, False
         iterations *= 2
 
@@ -68,7 +69,7 @@ def peers(C: torch.Tensor, eps: float) -> dict:
     """A function of the number of iterations that gives the plan, for each library and setting."""
     import jax
     import ot as pot
-    from geomloss.ot._implementations.matrix import solve as geomloss_solve
+    from geomloss.ot._implementations import matrix
     from ott.geometry.geometry import Geometry
     from ott.problems.linear.linear_problem import LinearProblem
     from ott.solvers.linear.sinkhorn import Sinkhorn
@@ -80,7 +81,8 @@ def peers(C: torch.Tensor, eps: float) -> dict:
     for name in ("sinkhorn", "sinkhorn_log"):
         # POT looks at the error every tenth iteration, as the L2 norm of one marginal
         found[f"POT, {name}"] = lambda n, name=name: pot.sinkhorn(a, b, cost, eps, method=name, stopThr=TOL / 4, numItermax=n, warn=False)
-    found["geomloss"] = lambda n: geomloss_solve(C, reg=eps, max_iter=n).plan.numpy()
+    matrix.annealing_parameters = partial(matrix.annealing_parameters, scaling=1)  # else epsilon falls over all n iterations
+    found["geomloss"] = lambda n: matrix.solve(C, reg=eps, max_iter=n).plan.numpy()
     compiled = {}
 
     def ott(n: int, lse: bool):
@@ -160,7 +162,7 @@ def main() -> None:
                         print(f"{name}: {failed}")
                 inside = {name: took for name, (took, done) in theirs.items() if done}
                 best = min(inside, key=inside.get) if inside else None
-                took = inside[best] if best else LIMIT
+                took = inside[best] if best else min((t for t, _ in theirs.values() if t > LIMIT), default=LIMIT)  # not those that broke down
                 rows.append({
                     "n": n, "epsilon / mean cost": share, "gradient": gradient, "ours (ms)": round(1e3 * mine, 3),
                     "evaluations": solved.n_iter, "fastest other": best or "none within the limit", "its time (ms)": round(1e3 * took, 3),

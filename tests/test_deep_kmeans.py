@@ -1,5 +1,7 @@
 """Deep k-means: the loss written out, its special cases, resume, bad input, and that it clusters."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -180,3 +182,22 @@ def test_the_shares_hold_with_either_solver(blobs):
     w = [0.8, 0.1, 0.1]
     assert first(cluster_weights=w, sinkhorn_iterations=300) == pytest.approx(first(cluster_weights=w), rel=1e-5)
     assert first() != pytest.approx(first(cluster_weights=w), rel=1e-4)
+
+
+def test_unequal_shares_need_examples():
+    X = np.random.default_rng(0).random((60, 4), dtype=np.float32)
+    few = dict(hidden=(8,), latent_dim=2, epochs=1, batch_size=30, n_init=1, random_state=0)
+    with pytest.warns(UserWarning, match="give init one example of every cluster"):
+        DeepKMeans(2, cluster_weights=[0.2, 0.8], **few).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DeepKMeans(2, cluster_weights=[0.5, 0.5], **few).fit(X)
+        DeepKMeans(2, cluster_weights=[0.2, 0.8], init=X[:2], **few).fit(X)
+        DeepKMeans(2, cluster_weights=[0.2, 0.8], size_penalty=0, **few).fit(X)
+
+
+def test_the_other_order_of_a_solver_stopped_early_is_another_loss():
+    X = np.random.default_rng(0).random((60, 4), dtype=np.float32)
+    first = {last: DeepKMeans(3, hidden=(8,), latent_dim=2, epochs=1, batch_size=30, n_init=1, random_state=0, sinkhorn_iterations=1,
+                              sinkhorn_last=last, precision="float32").fit(X).history_[0]["clustering"] for last in ("columns", "rows")}
+    assert first["columns"] != pytest.approx(first["rows"], rel=1e-4)

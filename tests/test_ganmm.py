@@ -379,6 +379,14 @@ def test_codes_are_scaled(scale):
     assert pipeline.predict(DIGITS).shape == (200,)
 
 
+def test_codes_may_be_those_of_dec():
+    pipeline = embedded_ganmm(3, iterations=2, pretrain_iterations=1, random_state=0, dec=LAYERS | dict(iterations=5, n_init=1)).fit(DIGITS)
+    assert [name for name, _ in pipeline.steps] == ["dec", "standardscaler", "ganmm"]
+    assert pipeline[0].n_clusters == 3 and pipeline.predict(DIGITS).shape == (200,)
+    with pytest.raises(ValueError, match="the codes are of one of them"):
+        embedded_ganmm(3, autoencoder={}, dec={})
+
+
 def test_another_scale_is_refused():
     with pytest.raises(ValueError, match="scale='sd': divide each code by its 'deviation' or 'range'"):
         embedded_ganmm(3, scale="sd")

@@ -236,6 +236,40 @@ def test_few_iterations_of_algorithm_1_leave_the_rows_wrong():
     assert (plan.sum(1) - 1 / 40).abs().sum() > 1e-3
 
 
+def test_with_the_rows_last_the_columns_are_wrong_instead():
+    plan, _ = unrolled_sinkhorn(problem(), 0.01, 2, last="rows")
+    assert torch.allclose(plan.sum(1), torch.full((40,), 1 / 40, dtype=torch.float64))
+    assert (plan.sum(0) - 0.2).abs().sum() > 1e-3
+    both = [unrolled_sinkhorn(problem(), 0.5, 500, last=last)[0] for last in ("rows", "columns")]
+    assert torch.allclose(*both, atol=1e-10)
+    with pytest.raises(ValueError, match="last='sizes': use columns or rows"):
+        unrolled_sinkhorn(problem(), 0.5, 5, last="sizes")
+
+
+def test_many_columns_are_left_to_sinkhorn_where_epsilon_is_large(monkeypatch):
+    used = []
+    real = ot._solve
+    monkeypatch.setattr(ot, "_solve", lambda *args: used.append(args[6]) or real(*args))
+    C = problem(150, 120)
+    for epsilon in (0.5 * float(C.mean()), 0.02 * float(C.mean())):
+        assert transport(C, epsilon).column_error <= 1e-6
+    transport(C[:, :100], 0.5 * float(C.mean()))
+    assert used == ["sinkhorn", "newton", "newton"]
+
+
+@pytest.mark.parametrize("method", ["newton", "sinkhorn"])
+def test_no_wrong_plan_is_silent(method):
+    C = problem(200, 7)
+    with pytest.warns(NotConverged, match="marginal error of nan"):  # C / epsilon overflows
+        transport(C, 1e-310, method=method)
+
+
+def test_rows_keep_their_weight_where_costs_are_huge():
+    C = problem(200, 7)
+    for t in (transport(C + 1e12, 0.1, size_penalty=0), transport(C + 1e12, 0.1, method="sinkhorn")):
+        assert t.row_error < 1e-12
+
+
 def test_a_limit_is_a_warning_with_the_error(solver):
     C = problem(200, 7)
     for method, few in (("newton", 3), ("sinkhorn", 5)):
@@ -258,7 +292,7 @@ BAD = {
     "b has shape": dict(b=torch.tensor([0.5, 0.5])), "a sums to": dict(a=torch.ones(6)),
     "b has entries that are negative or": dict(b=torch.tensor([float("nan"), 0.5, 0.5])),
     "size_penalty": dict(size_penalty=-1.0), "method": dict(method="simplex"), "tol": dict(tol=0.0),
-    "max_iter": dict(max_iter=0), "start must be a tensor of 3": dict(start=torch.zeros(2)),
+    "max_iter=0": dict(max_iter=0), "max_iter=2.5: give a whole number": dict(max_iter=2.5), "start must be a tensor of 3": dict(start=torch.zeros(2)),
 }
 
 
@@ -267,6 +301,11 @@ def test_bad_input_names_the_argument(message):
     given = {"cost": torch.rand(6, 3), "epsilon": 0.1} | BAD[message]
     with pytest.raises(ValueError, match=message):
         transport(given.pop("cost"), given.pop("epsilon"), **given)
+
+
+def test_a_number_of_iterations_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="n_iter=0: give a whole number from 1"):
+        unrolled_sinkhorn(problem(), 0.5, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool])

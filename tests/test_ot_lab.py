@@ -146,3 +146,16 @@ def test_up_to_which_epsilon_the_statements_of_figure_2_reach():
     soft = {e: (0.8, 0.8) for e in flat}
     assert not ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=flat | {0.1: (0.7, 0.7)}, soft_kmeans=soft))[0]
     assert ot_clustering.ot_over_soft_kmeans_by_epsilon(runs(ot=flat | {1.0: (0.7, 0.7)}, soft_kmeans=soft))[0]
+
+
+def test_the_rule_takes_a_weight_from_each_seed_and_from_their_means():
+    def run(seed, weight, agreement, error, epsilon=0.01):
+        return SimpleNamespace(spec=SimpleNamespace(seed=seed, params=dict(clustering_weight=weight, epsilon=epsilon)),
+                               metrics=dict(agreement=agreement, reconstruction=error))
+    weights = sorted({point["clustering_weight"] for point in ot_clustering.SWEEP if point["epsilon"] == 0.01})
+    error = {w: 9 + w for w in weights}  # the least weight reconstructs best
+    first = [run(0, w, 0.8 if w == 0.1 else 0.5, error[w]) for w in weights]
+    second = [run(1, w, 1.0 if w >= 1 else 0.5, error[w]) for w in weights]
+    assert ot_clustering.choices([]) == {}
+    assert ot_clustering.choices([*first, *second[:-1], run(0, 0.1, 1.0, 0.0, epsilon=1.0)]) == {"from seed 0": 0.1}
+    assert ot_clustering.choices([*first, *second]) == {"from seed 0": 0.1, "from seed 1": 1.0, "from the means of these": 1.0}

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from genclust.lab.plots import curves, image_rows, tsne
+from genclust.lab.plots import bands, curves, image_rows, tsne
 
 
 @pytest.fixture
@@ -48,3 +48,10 @@ def test_names_of_levels_that_lie_together_stay_near_them_and_apart(low, high):
     at = sorted(text.xy[1] for text in ax.texts)
     span = np.ptp(ax.get_ylim())
     assert all(0.03 * span < b - a < 0.06 * span for a, b in zip(at, at[1:])) and at[-1] < high + 0.15 * span
+
+
+def test_a_band_is_of_the_epochs_that_all_runs_have():
+    fig = bands({"OT": [([1, 2, 3], [10.0, 20.0, 30.0]), ([1, 3], [20.0, 50.0])]}, {})
+    (line,) = fig.axes[0].lines
+    assert line.get_xdata().tolist() == [1, 3] and line.get_ydata().tolist() == [15.0, 40.0]
+    plt.close("all")

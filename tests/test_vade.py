@@ -531,3 +531,24 @@ def test_gradients_of_the_bound_go_through_the_responsibilities():
 
 def test_adams_epsilon_reaches_adam():
     assert not np.array_equal(small(epochs=1).fit(UNIT).means_, small(epochs=1, adam_eps=1.0).fit(UNIT).means_)
+
+
+def test_the_noise_on_codes_starts_as_a_share_of_the_clusters():
+    """On codes whose clusters are far narrower than the untrained head's noise the start is lost without it."""
+    X = load_digits().data[:600].astype(np.float32) / 16
+    options = dict(latent_dim=5, hidden=(32,), layer_epochs=2, pretrain_epochs=5, epochs=0, batch_size=50, random_state=0)
+    untrained, started = (VaDE(10, code_noise=share, **options).fit(X) for share in (None, 0.1))
+    inside = started.weights_ @ started.covariances_
+    _, log_var = started.module_.encoder.distribution(torch.from_numpy(X))
+    assert log_var.exp().detach().numpy() == pytest.approx(np.tile(0.1 * inside, (600, 1)), rel=1e-3)
+    assert np.array_equal(untrained.labels_, started.labels_)  # the means are as they were
+    assert len(set(untrained.module_.encoder.distribution(torch.from_numpy(X))[1][:, 0].tolist())) > 1
+    with pytest.raises(ValueError, match="'code_noise' parameter"):
+        VaDE(code_noise=0.0).fit(X)
+
+
+def test_clusters_without_rows_are_warned_of(monkeypatch):
+    X = load_digits().data[:100].astype(np.float32) / 16
+    monkeypatch.setattr("genclust.vade.initial_responsibilities", lambda z, k, *a, **b: np.eye(k, dtype=np.float32)[np.zeros(len(z), int)])
+    with pytest.warns(RuntimeWarning, match="2 of 3 clusters have no rows"):
+        VaDE(3, latent_dim=2, hidden=(8,), layer_epochs=1, pretrain_epochs=1, epochs=0, random_state=0).fit(X)

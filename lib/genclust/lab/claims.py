@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -396,12 +397,18 @@ def is_catalogued(spec: Spec) -> bool:
 
 
 def speaking(specs: Iterable[Spec]) -> set[str]:
-    """Ids of the specs that the book's tables and verdicts rest on: catalogued ones, and those at a smaller scale only
-    where nothing with the same parameters is at full scale. So a trial at a smaller scale takes nothing from what is there."""
-    found = [spec for spec in specs if is_catalogued(spec)]
-    full = [spec for spec in found if not shortfall([spec])]
-    whole = [(spec.experiment, spec.method, _kept(spec)) for spec in full]
-    return {spec.id for spec in full} | {spec.id for spec in found if (spec.experiment, spec.method, _kept(spec)) not in whole}
+    """Ids of the specs that the book's tables and verdicts rest on: catalogued ones, and of those with the same parameters
+    the ones at the largest scale. So a trial at a smaller scale takes nothing from what is there, and no mean mixes scales."""
+    groups: dict[tuple, list[Spec]] = {}
+    for spec in specs:
+        if is_catalogued(spec):
+            groups.setdefault((spec.experiment, spec.method, json.dumps(_kept(spec), sort_keys=True)), []).append(spec)
+    return {spec.id for found in groups.values() for spec in found if _scale(spec) == max(map(_scale, found))}
+
+
+def _scale(spec: Spec) -> tuple[float, ...]:
+    """The rows of a run and its epochs or iterations, to order runs of the same parameters by: rows first."""
+    return (spec.n_samples or math.inf, *(spec.params.get(key, 0) for key in SCALE))
 
 
 def runs_of(store: RecordStore, experiment: str, method: str | None = None) -> list[Record]:

@@ -71,11 +71,13 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
 
 def bands(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], levels: Mapping[str, float],
           title: str = "") -> plt.Figure:
-    """For each name the mean over its runs, all at the same epochs, in a band from the lowest to the highest."""
+    """For each name the mean over its runs, at the epochs that all have, in a band from the lowest to the highest."""
     means = {}
     for name, runs in series.items():
-        values = np.array([y for _, y in runs])
-        means[f"{name} ({len(runs)} run{'s' if len(runs) > 1 else ''})"] = runs[0][0], values.mean(0), values.min(0), values.max(0)
+        at = [dict(zip(*run)) for run in runs]
+        x = [epoch for epoch in runs[0][0] if all(epoch in own for own in at)]
+        values = np.array([[own[epoch] for epoch in x] for own in at])
+        means[f"{name} ({len(runs)} run{'s' if len(runs) > 1 else ''})"] = x, values.mean(0), values.min(0), values.max(0)
     fig = curves({name: [(x, mean)] for name, (x, mean, _, _) in means.items()}, levels)
     ax = fig.axes[0]
     for (x, _, low, high), colour in zip(means.values(), sns.color_palette("deep", len(means))):
