@@ -4,7 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from genclust.lab.claims import answer
+from genclust.lab.experiments import make_specs
 from genclust.lab.papers import hrwae_gan
+from genclust.lab.records import Provenance, Record
+from genclust.lab.tables import opened
 
 TOTAL = hrwae_gan.TOTAL
 CALM, WILD = [0.5, 0.6], [0.5, hrwae_gan.DRIFT_LIMIT + 1]
@@ -29,26 +33,32 @@ def totals(one, top, lower):
 
 
 def groups(**methods):
-    return runs(**{name: {f"g{i}_accuracy_gmm": [v] for i, v in enumerate(values)} for name, values in methods.items()})
+    return runs(**{name: {f"g{i}_accuracy_gmm": [v, v] for i, v in enumerate(values)} for name, values in methods.items()})
+
+
+def shelf(experiment, metric, **methods):
+    """A store of paper-profile records by method, which differ in one metric."""
+    bare = {name: False if f.annotation is bool else 0 if f.annotation in (int, float) else "" for name, f in Provenance.model_fields.items()}
+    found = {m: [Record(spec=spec, metrics={metric: v} if v is not None else {}, objective=0.0, history=[], replay={}, provenance=bare)
+                 for v, spec in zip(values, make_specs(f"hrwae-gan/{experiment}", profile="paper", methods=[m], seeds=range(len(values))))]
+             for m, values in methods.items()}
+    return SimpleNamespace(find=lambda method, **_: found.get(method, []))
 
 
 EVEN, SPREAD = [0.50, 0.51, 0.50, 0.51], [0.2, 0.8, 0.3, 0.9]
 CASES = {
-    "no_advantage": (totals([0.6], [0.5], [0.4]), totals([0.6], [0.5], [0.7])),
+    "no_advantage": (totals([0.6, 0.601], [0.5, 0.501], [0.601, 0.602]), totals([0.6, 0.61], [0.5, 0.51], [0.7, 0.71])),
     "g0_variance_alike": (totals(EVEN, EVEN, EVEN), totals(EVEN, SPREAD, EVEN)),
     "g1_variance_larger": (totals(EVEN, EVEN, SPREAD), totals(EVEN, SPREAD, SPREAD)),
-    "best_in_g1": (totals([0.6], [0.5, 0.5], [0.3, 0.7]), totals([0.6, 0.8], [0.5, 0.5], [0.3, 0.7])),
+    "best_in_g1": (totals([0.6, 0.6], [0.5, 0.5], [0.3, 0.7]), totals([0.6, 0.8], [0.5, 0.5], [0.3, 0.7])),
     "quality_unknown": (runs(hrwae_l2={f"g1_{TOTAL}": [0.1, 0.2, 0.3, 0.4], "objective": [4, 3, 2, 1]}),
                         runs(hrwae_l2={f"g1_{TOTAL}": [0.1, 0.2, 0.3, 0.4], "objective": [1, 2, 3, 4]})),
-    "reconstruction_improves": tuple(runs(**{f"hrwae_l{n}": {"reconstruction_held_out": [v]} for n, v in enumerate(errors, 1)})
+    "reconstruction_improves": tuple(runs(**{f"hrwae_l{n}": {"reconstruction_held_out": [v, v]} for n, v in enumerate(errors, 1)})
                                      for errors in ((9, 8, 7, 6), (9, 8, 8, 6))),
-    "generated_blurred": tuple(runs(hrwae_l1={"sharpness": [a]}, hrwae_l2={"sharpness": [b]}) for a, b in ((2, 1), (1, 2))),
     "relativistic_stable": (drifts(hrwae_l1=CALM, hrwae_l1_standard=WILD), drifts(hrwae_l1=WILD, hrwae_l1_standard=WILD)),
     "smoothing_helps_in_part": (drifts(hrwae_l1_smoothed=WILD, hrwae_l1_standard=[9.0, 9.0]),
                                 drifts(hrwae_l1_smoothed=CALM, hrwae_l1_standard=WILD)),
     "vae_steadier": (drifts(beta_vae=CALM, hrwae_l1_standard=WILD), drifts(beta_vae=CALM, hrwae_l1_standard=CALM)),
-    "wae_reconstructs_better": tuple(runs(hrwae_l1_standard={"reconstruction_held_out": [a]}, beta_vae={"reconstruction_held_out": [b]})
-                                     for a, b in ((1, 2), (2, 1))),
     "reconstruction_tells_quality": tuple(
         runs(**{f"hrwae_l{n}": {"reconstruction_held_out": [9 - n, 8.5 - n], f"g0_{TOTAL}": [sign * n, sign * (n + 0.5)]} for n in (1, 2, 3, 4)})
         for sign in (1, -1)),
@@ -59,10 +69,8 @@ CASES = {
     "some_groups_idle": (groups(hrwae_l3_no_intermediate=(0.6, 0.5, 0.2)), groups(hrwae_l3_no_intermediate=(0.6, 0.5, 0.4))),
     "matching_uses_groups": (groups(hrwae_l3=(0.6, 0.5, 0.4), hrwae_l3_no_intermediate=(0.6, 0.5, 0.2)),
                              groups(hrwae_l3=(0.6, 0.5, 0.2), hrwae_l3_no_intermediate=(0.6, 0.5, 0.1))),
-    "attention_lowers_noise": tuple(runs(hrwae_l2={"g0_share_labelled": [a]}, hrwae_l2_no_attention={"g0_share_labelled": [b]})
-                                    for a, b in ((0.9, 0.8), (0.8, 0.9))),
-    "umap_helps": tuple(runs(hrwae_l1={"hdbscan_on_umap": [a], "hdbscan_on_codes": [b]}) for a, b in ((0.6, 0.4), (0.4, 0.6))),
-    "pixels_fail": tuple(runs(hrwae_l1={"hdbscan_on_umap": [a], "hdbscan_on_pixels": [b]}) for a, b in ((0.6, 0.4), (0.4, 0.6))),
+    "pixels_fail": tuple(runs(hrwae_l1={"hdbscan_on_umap": [a], "hdbscan_on_pixels": [0.4]}, hrwae_l2={"hdbscan_on_umap": [b], "hdbscan_on_pixels": [0.4]})
+                         for a, b in ((0.6, 0.61), (0.2, 0.21))),
     "divisor_best": tuple(runs(hrwae_l2={f"accuracy_divisor_{d}": [v, v + 0.01] for d, v in zip(hrwae_gan.DIVISORS, values)})
                           for values in ((0.4, 0.5, 0.6, 0.5, 0.4), (0.4, 0.7, 0.6, 0.5, 0.4))),
     "image_quality_varies": tuple(runs(hrwae_l2={"fid_classifier": v}) for v in ([10.0, 14.0], [10.0, 10.1])),
@@ -95,7 +103,51 @@ def test_a_statement_without_runs_says_what_it_lacks(check):
 
 
 def test_every_group_has_to_gain_by_the_intermediate_loss():
-    assert not hrwae_gan.matching_uses_groups(groups(hrwae_l3=(0.6, 0.5, 0.4), hrwae_l3_no_intermediate=(0.6, 0.5, 0.5)))[0]
+    assert not hrwae_gan.matching_uses_groups(groups(hrwae_l3=(0.3, 0.25, 0.2), hrwae_l3_no_intermediate=(0.6, 0.5, 0.25)))[0]
+
+
+def test_where_no_group_idles_the_intermediate_loss_mends_nothing():
+    with pytest.raises(LookupError, match="no group idles without the intermediate loss; accuracy"):
+        hrwae_gan.matching_uses_groups(groups(hrwae_l3=(0.6, 0.5, 0.4), hrwae_l3_no_intermediate=(0.6, 0.5, 0.35)))
+
+
+UNDECIDED = {
+    "no_advantage": totals([0.60, 0.66], [0.5, 0.51], [0.59, 0.66]),  # the means are alike, and the runs too far apart to say so
+    "divisor_best": runs(hrwae_l2={f"accuracy_divisor_{d}": [v - 0.02, v + 0.02] for d, v in zip(hrwae_gan.DIVISORS, (0.4, 0.45, 0.46, 0.45, 0.4))}),
+    "pixels_fail": runs(hrwae_l2={"hdbscan_on_umap": [0.2, 0.6], "hdbscan_on_pixels": [0.3, 0.3]}),
+}
+
+
+@pytest.mark.parametrize("check", UNDECIDED)
+def test_what_may_be_chance_is_not_decided(check):
+    with pytest.raises(LookupError, match="Welch"):
+        getattr(hrwae_gan, check)(UNDECIDED[check])
+
+
+@pytest.mark.parametrize("check", ["no_advantage", "best_in_g1", "reconstruction_improves", "some_groups_idle", "matching_uses_groups",
+                                   "groups_destabilise", "pixels_fail", "divisor_best"])
+def test_single_runs_compare_nothing(check):
+    with pytest.raises(LookupError, match="1 of at least 2 runs"):
+        getattr(hrwae_gan, check)({m: own[:1] for m, own in list(CASES[check][0].items())[-1 if check == "pixels_fail" else 0:]})
+
+
+ORDERS = {"hrwae-gan/figure5/blurred": ("fashion_mnist", "sharpness", "hrwae-l2", "hrwae-l1"),
+          "hrwae-gan/section3.1.1/wae-gan-reconstruction": ("ablations", "reconstruction_held_out", "hrwae-l1-standard", "beta-vae"),
+          "hrwae-gan/section3.3.3/noise-attention": ("ablations", "g0_share_labelled", "hrwae-l2", "hrwae-l2-no-attention")}
+
+
+@pytest.mark.parametrize("id", ORDERS)
+def test_which_of_two_is_better_is_an_order(id):
+    """Two runs of each, which Welch's test tells apart, then one of each, which say nothing."""
+    experiment, metric, method, against = ORDERS[id]
+    claim = opened("hrwae-gan")[1][id]
+    high, low = [0.9, 0.91], [0.7, 0.71]
+    for values, verdict in (((high, low), "reproduced"), ((low, high), "not reproduced"), ((high[:1], low[:1]), "not run")):
+        values = values[::-1] if claim.better == "lower" else values
+        found = answer(claim, shelf(experiment, metric, **{method: values[0], against: values[1]}))
+        assert found.verdict == verdict
+        if verdict == "reproduced":
+            assert found.reason.startswith("90.50 against 70.50" if claim.unit is None else "0.705 against 0.905")
 
 
 def test_the_f_test_counts_degrees_of_freedom():

@@ -16,10 +16,10 @@ def record(**content):
 
 @pytest.mark.parametrize("codes, holds", [((0.9, 0.88), True), ((0.8, 0.84), False)])
 def test_the_autoencoder_does_most_of_the_way_to_no_error(codes, holds):
-    runs = {m: [record(metrics={"accuracy": v}) for v in values] for m, values in (("kmeans", (0.72,)), ("ae+gmm-centred", codes))}
+    runs = {m: [record(metrics={"accuracy": v}) for v in values] for m, values in (("kmeans", (0.72, 0.72)), ("ae+gmm-centred", codes))}
     assert wamic.autoencoder_does_most(runs)[0] is holds
-    with pytest.raises(LookupError):
-        wamic.autoencoder_does_most({"kmeans": runs["kmeans"]})
+    with pytest.raises(LookupError, match="1 of at least 2 runs"):
+        wamic.autoencoder_does_most(runs | {"kmeans": runs["kmeans"][:1]})
 
 
 @pytest.mark.parametrize("values, holds", [((0.5, 0.4, 0.6), True), ((0.6, 0.7, 0.5), False)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ Verdict = Literal["reproduced", "exceeded", "not reproduced", "at reduced scale"
 VERDICTS: tuple[str, ...] = ("reproduced", "exceeded", "not reproduced", "at reduced scale", "not run", "quoted", "context")
 OF_TWO = ("p-value", "ratio", "increase", "difference")  # reductions of two methods' runs to one number
 TOLERANCE = {"percent": 2.0, "index": 0.02}  # percentage points, hundredths; the protocol page says why
+LEVEL = 0.05  # the p below which a test tells two things apart
 LEAST_RUNS = 5  # behind an interval that a published value may be reproduced by: of two runs it holds nearly everything
 
 
@@ -94,7 +96,7 @@ class Claim(_Strict):
     answered_by: AnsweredBy | None = None
     computed: str | None = None
     tolerance: float | None = None
-    level: float = Field(default=0.05, gt=0, lt=1)
+    level: float = Field(default=LEVEL, gt=0, lt=1)
     cell: str | None = Field(default=None, pattern=r"^[a-z0-9+.-]+/[a-z0-9+.-]+/[a-z0-9+.-]+$")
     doubt: str | None = None
     why: str | None = None
@@ -320,11 +322,12 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
     higher = claim.kind != "order" or claim.better == "higher"
     p = welch(a, b, higher)
-    reason = f"{statistics.fmean(a):.2f} against {statistics.fmean(b):.2f} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}" + (
-        f", to be below {claim.level:g}" if claim.level != 0.05 else "")
+    ours, theirs = (f"{statistics.fmean(values):{'.4g' if unit == 'number' else '.2f'}}" for values in (a, b))  # a number has any size
+    reason = f"{ours} against {theirs} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}" + (
+        f", to be below {claim.level:g}" if claim.level != LEVEL else "")
     if claim.kind == "order":
         return _judged(p < claim.level, reason, found | {"values": a})
-    return _judged((p < 0.05) == (claim.value < 0.05), reason, found | {"values": [p], "measured": p})
+    return _judged((p < LEVEL) == (claim.value < LEVEL), reason, found | {"values": [p], "measured": p})
 
 
 def _united(records: list[Record], others: list[Record]) -> list[Record]:
@@ -346,9 +349,22 @@ def recorded(runs: Mapping[str | tuple[str, str], Sequence[Record]], key: str | 
 def welch(a: list[float], b: list[float], higher: bool = True) -> float:
     """p of Welch's one-sided test that the mean behind ``a`` is higher (or lower) than that behind ``b``."""
     if max(statistics.pstdev(a), statistics.pstdev(b)) > 0:
-        return float(stats.ttest_ind(a, b, equal_var=False, alternative="greater" if higher else "less").pvalue)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Precision loss")  # where one of them has no spread, which the test can do with
+            return float(stats.ttest_ind(a, b, equal_var=False, alternative="greater" if higher else "less").pvalue)
     gain = statistics.fmean(a) - statistics.fmean(b)  # neither has any spread: the test has no answer, the means have
     return 0.0 if (gain > 0 if higher else gain < 0) else 1.0
+
+
+def better(a: list[float], b: list[float], words: str) -> bool:
+    """Whether the mean behind ``a`` is the higher one, where Welch's test says so in one direction or the other.
+
+    LookupError where it tells the two apart in neither: a statement is not decided by the sign of what may be chance.
+    """
+    above, below = welch(a, b), welch(b, a)
+    if min(above, below) >= LEVEL:
+        raise LookupError(f"{words}: not decided, Welch p = {min(above, below):.2g} ({len(a)} and {len(b)} runs)")
+    return above < below
 
 
 def in_unit(record: Record, metric: str, unit: str | None) -> float:
