@@ -439,6 +439,20 @@ def test_frechet_distance_is_its_closed_form():
     assert abs(fid.frechet_distance(Rows(), a, a)) < 1e-4
 
 
+def test_inception_gets_black_as_minus_one_and_white_as_one(monkeypatch):
+    """The scale that its weights were trained on. They are of 100 MB and not at hand: any others do."""
+    from torchvision.models import Inception_V3_Weights, inception_v3
+    monkeypatch.setattr(Inception_V3_Weights, "get_state_dict", lambda *a, **k: inception_v3(init_weights=False).state_dict())
+    net, seen = fid.Inception((8, 8, 1)), []
+    net.net.Conv2d_1a_3x3.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    with torch.no_grad():
+        features = net(torch.tensor([[0.0], [1.0]]).expand(2, 64))
+    (images,) = seen
+    assert images.shape == (2, 3, 299, 299) and features.shape == (2, net.num_features)
+    for image, level in zip(images, (-1.0, 1.0)):
+        assert image.aminmax() == (pytest.approx(level), pytest.approx(level))
+
+
 def test_whoever_asks_for_probabilities_first_has_the_classifier_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(fid, "project_root", lambda: tmp_path)
     monkeypatch.setattr(fid, "EPOCHS", 2)

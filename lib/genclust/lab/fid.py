@@ -97,6 +97,7 @@ class Inception(nn.Module):
         self.shape = shape
         self.net = inception_v3(weights=Inception_V3_Weights.DEFAULT).eval()
         self.net.fc = nn.Identity()
+        self.net.transform_input = False  # the weights switch it on, for ImageNet's scale; what it gets here is in [-1, 1] already
         self.num_features = 2048
 
     def forward(self, x: Tensor) -> Tensor:
