@@ -318,21 +318,27 @@ plots.image_rows(rows, originals.image_shape, "reconstructions, and their mean e
 #
 # The Fréchet distance {cite}`heusel2017` is the mean over runs, with torchvision's Inception where its weights are at hand
 # (`fid_inception`) and, under its own name, by a small classifier that we train on the data set *with its labels*
-# (`fid_classifier`): a measuring device that no model sees. The two scales have nothing to do with each other.
+# (`fid_classifier`): a measuring device that no model sees. The two scales have nothing to do with each other: of the
+# differences below the rows only that of the first has the size of the published one, and of the other the sign counts.
 # Sharpness is the variance of the Laplacian, which falls with blur.
 
 # %% tags=["hide-input"]
 drawn = {f"L = {n}": store.arrays(r)["draws"][:20] for n, r in best.items()}
 plots.image_rows(drawn, originals.image_shape, f"drawn from the priors ({first.spec.profile})")
 plots.plt.show()
-quality = []
+quality, means = [], {}
 for n, rs in shown.items():
     row = {"L": n, "runs": len(rs)}
     for what in ("fid_inception", "fid_classifier", "sharpness", "reconstruction"):
         values = [r.metrics[what] for r in rs if what in r.metrics]
         row[what] = tables.spread(values, 4 if what == "sharpness" else 2) or "not measured"
+        if values:
+            means[n, what] = np.mean(values)
     quality.append(row)
-plots.table(quality)
+difference = {what: f"{means[1, what] - means[2, what]:.2f}" for what in ("fid_inception", "fid_classifier")
+              if {(1, what), (2, what)} <= means.keys()}
+published = value_text(claims["hrwae-gan/figure5/fid-difference"].value, "number")
+plots.table([*quality, {"L": "1 less 2", "runs": "", **difference}, {"L": "1 less 2, published", "runs": "", "fid_inception": published}])
 
 # %% [markdown]
 # ## What each part is for

@@ -388,6 +388,30 @@ def test_verdicts_on_orders(made, a, b, verdict):
     assert claims.answer(asked, shelf).verdict == verdict
 
 
+@pytest.mark.parametrize("by, words", [
+    (dict(reduce="mean"), "not at hand"), (dict(reduce="difference", against="gmm"), "not at hand"),
+    (dict(metric="accuracy", reduce="difference", against="gmm", against_metric="fid_inception"), "not at hand")])
+def test_what_no_record_has_is_not_run_and_what_one_has_is_that_ones(made, by, words):
+    """A metric that needs what is not on every machine is in some records and not in others."""
+    without, having = records_with(made[1][1], [0.5, 0.6])
+    having = having.model_copy(update={"metrics": having.metrics | {"fid_inception": 30.0, "accuracy": 60.0}})
+    asked = claim(value=30.0, unit="number", tolerance=1, not_run="the weights were not at hand",
+                  answered_by=dict(experiment="vade/digits", method="gmm", metric="fid_inception") | by)
+    found = claims.answer(asked, Shelf(gmm=[without]))
+    assert found.verdict == "not run" and words in found.reason and found.records == []
+    found = claims.answer(asked, Shelf(gmm=[without, having]))
+    assert found.verdict != "not run" and having in found.records and found.measured in (0.0, 30.0, pytest.approx(0.25))
+
+
+def test_an_order_counts_the_runs_that_have_the_metric(made):
+    without, having = records_with(made[1][1], [0.5, 0.6])
+    having = having.model_copy(update={"metrics": having.metrics | {"fid_inception": 30.0}})
+    asked = claim(kind="order", value=None, unit=None, says="x", answered_by=dict(
+        experiment="vade/digits", method="gmm", metric="fid_inception", against="kmeans"))
+    found = claims.answer(asked, Shelf(gmm=[without, having], kmeans=[without]))
+    assert found.verdict == "not run" and "there are 1 and 0" in found.reason
+
+
 @pytest.mark.parametrize("level, verdict", [(0.05, "not reproduced"), (0.1, "reproduced")])
 def test_an_order_holds_at_the_level_that_the_paper_names(made, level, verdict):
     shelf = Shelf(gmm=records_with(made[1][1], [0.80, 0.83, 0.81]), kmeans=records_with(made[1][1], [0.77, 0.81, 0.78]))

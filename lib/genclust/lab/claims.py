@@ -206,17 +206,19 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         return Answer(claim=claim, verdict="not run", reason=claim.not_run or "")
     by = claim.answered_by
     records = runs_of(store, by.experiment, by.method)
+    if claim.kind != "property":
+        records = _having(records, by.metric)
     if not records:
         return Answer(claim=claim, verdict="not run", reason=claim.not_run or "no record yet")
     scale = _all_of(claim.reduced, shortfall([record.spec for record in records]))
     if claim.kind == "property":
         return _property(claim, store, records, scale)
     if by.against:
-        others = runs_of(store, by.against_experiment or by.experiment, by.against)
+        others = _having(runs_of(store, by.against_experiment or by.experiment, by.against), by.against_metric or by.metric)
         if claim.kind == "order" or by.reduce == "p-value":
             return _welch(claim, records, others, scale)
         if not others:
-            return Answer(claim=claim, verdict="not run", reason=f"no record of {by.against} yet")
+            return Answer(claim=claim, verdict="not run", reason=claim.not_run or f"no record of {by.against} yet")
         scale = _all_of(scale, shortfall([record.spec for record in others]))
         ours, theirs = (statistics.fmean(in_unit(r, metric, claim.unit) for r in runs)
                         for runs, metric in ((records, by.metric), (others, by.against_metric or by.metric)))
@@ -255,6 +257,11 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
                                             f"{claim.runs or 'several'}")
         return Answer(verdict="at reduced scale", **found)
     return Answer(verdict="not reproduced", **found)
+
+
+def _having(records: list[Record], metric: str) -> list[Record]:
+    """The records that have a metric: what could not be measured where a run was made is in none of its records."""
+    return [record for record in records if metric == SECONDS or metric in record.metrics]
 
 
 def _property(claim: Claim, store: RecordStore, records: list[Record], scale: str) -> Answer:
@@ -367,9 +374,12 @@ def better(a: list[float], b: list[float], words: str) -> bool:
     return above < below
 
 
+SECONDS = "seconds_per_epoch"  # not a metric of the record: it is in the history
+
+
 def in_unit(record: Record, metric: str, unit: str | None) -> float:
     """A metric of a record in a claim's unit; ``seconds_per_epoch`` is the median over the last phase."""
-    if metric == "seconds_per_epoch":
+    if metric == SECONDS:
         last = record.history[-1]["phase"]
         return statistics.median(h["seconds"] for h in record.history if h["phase"] == last)
     value = record.metrics[metric]
