@@ -344,8 +344,9 @@ plots.table([*quality, {"L": "1 less 2", "runs": "", **difference}, {"L": "1 les
 # ## What each part is for
 #
 # The text says which parts make training stable and latent groups useful, and shows no experiment. Here each is taken
-# out, or replaced by what it is said to beat, on 10 000 rows of Fashion-MNIST. A run is called unstable if its drift is
-# above 1 at the end: its codes are a standard deviation, on the whole, from where they should be. *Standard* is the
+# out, or replaced by what it is said to beat, on 10 000 rows of Fashion-MNIST. A run is called unstable if it breaks off, since
+# its loss is no longer finite, or if its drift is above 1 at the end: its codes are a standard deviation, on the whole, from where
+# they should be. Of a run that broke off the table has the last finite state. *Standard* is the
 # discriminator of eq. 2, and *smoothed labels* has its targets a little off 0 and 1; *beta-VAE* has the divergence from the
 # prior in place of an adversary; *n = m = 1* adds a layer that does not shrink the map to every cell (Figure 2's n and m).
 
@@ -355,11 +356,13 @@ rows = []
 for m, rs in ablations.items():
     for r in rs:
         groups = range(r.spec.params["n_groups"])
-        rows.append({"model": METHODS[m].title, "seed": r.spec.seed, "drift by group": ", ".join(f"{r.metrics[f'g{g}_drift']:.2f}" for g in groups),
+        rows.append({"model": METHODS[m].title, "seed": r.spec.seed, "broke off": "yes" if r.metrics.get("diverged") else "", "drift by group": ", ".join(f"{r.metrics[f'g{g}_drift']:.2f}" for g in groups),
                      "labelled by group (%)": ", ".join(f"{100 * r.metrics[f'g{g}_share_labelled']:.0f}" for g in groups),
                      "GMM accuracy by group (%)": ", ".join(f"{100 * r.metrics[f'g{g}_accuracy_gmm']:.0f}" for g in groups),
                      "held-out error (nats)": f"{r.metrics['reconstruction_held_out']:.1f}"})
-plots.table(rows) if rows else Markdown("No ablation is recorded yet.")
+if rows:
+    display(plots.table(rows))
+Markdown(f"Of these {len(rows)} runs {sum(bool(row['broke off']) for row in rows)} broke off." if rows else "No ablation is recorded yet.")
 
 # %% [markdown]
 # **Three and four groups.** With more groups the author's training "often diverges before completion", so that the text stays

@@ -20,8 +20,11 @@ from genclust import HRWAEGAN, density, hierarchical
 from genclust.adversarial import relativistic, standard
 from genclust.hierarchical import HierarchicalAutoencoder, LatentDiscriminator, n_cells, soft_clamp
 from genclust.hrwae import HRWAENetwork, infer_image_shape, intermediate_loss, padded_side, player_losses
-from genclust.lab import fid
+from genclust.base import Diverged
+from genclust.lab import fid, runner
+from genclust.lab.experiments import make_specs
 from genclust.lab.papers import CHECKS, hrwae_gan
+from genclust.lab.records import RecordStore
 from genclust.metrics import accuracy
 
 DIGITS = (load_digits().data / 16).astype(np.float32)
@@ -284,8 +287,56 @@ def test_restarts_keep_the_best_with_its_clustering(no_umap):
 
 
 def test_divergence_is_said(no_umap):
-    with pytest.raises(FloatingPointError, match="phase 'hrwae', epoch 1"):
+    """From the first epoch on: the state before it is finite, and of no use for such rows."""
+    with pytest.raises(FloatingPointError, match="phase 'hrwae' diverged by epoch 1: .*after epoch 0; lower the learning rates"):
         small(likelihood="gaussian").fit(DIGITS[:100] * 1e25)
+
+
+def test_of_a_last_state_that_can_not_be_clustered_nothing_is_left(monkeypatch):
+    def refuse(codes, neighbours, seed):
+        raise ValueError("Input contains infinity")
+
+    monkeypatch.setattr(density, "umap", refuse)
+    model = small(likelihood="gaussian")
+    with pytest.raises(FloatingPointError, match="diverged by epoch 1.*; and nothing can be made of that state: Input contains infinity") as error:
+        model.fit(DIGITS[:100] * 1e25)
+    assert not isinstance(error.value, Diverged)  # which would promise a fitted estimator
+    with pytest.raises(NotFittedError):
+        model.transform(DIGITS[:3])
+
+
+def poison(at, seen):
+    """A callback that spoils a weight after an epoch, so that the next one diverges, and keeps the state before."""
+    def callback(model, phase, epoch, logs):
+        if (phase, epoch) == at:
+            seen.update({key: value.clone() for key, value in model.module_.state_dict().items()})
+            with torch.no_grad():
+                next(model.module_.autoencoder.parameters()).fill_(float("nan"))
+    return callback
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("at", [("hrwae", 2), ("attention 1", 1)])
+def test_divergence_leaves_the_last_finite_epoch(no_umap, tmp_path, at, precision):
+    options = dict(epochs=3, precision=precision)
+    model, seen, path = small(**options), {}, tmp_path / "fit.safetensors"
+    with pytest.raises(Diverged, match=f"phase '{at[0]}' diverged by epoch {at[1] + 1}: .* after epoch {at[1]}; lower") as error:
+        model.fit(DIGITS[:200], callback=poison(at, seen), checkpoint=path)
+    assert error.value.iteration == at[1] + 1 and (model.history_[-1]["phase"], model.history_[-1]["epoch"]) == at
+    assert all(torch.equal(value, seen[key]) for key, value in model.module_.state_dict().items())
+    assert np.isfinite(model.objective_) and model.predict(DIGITS[:20]).shape == (20,) and model.labels_.shape == (200,)
+    model.fit(DIGITS[:200], checkpoint=path)  # nothing spoils it now: it goes on from there
+    whole = small(**options).fit(DIGITS[:200])
+    assert [h["loss"] for h in model.history_] == [h["loss"] for h in whole.history_] and model.objective_ == whole.objective_
+
+
+def test_a_run_that_breaks_off_leaves_a_record_that_says_so(no_umap, tmp_path, monkeypatch):
+    spoil = poison(("hrwae", 1), {})
+    spec = make_specs("hrwae-gan/digits", profile="smoke", methods=["hrwae-l1"], epochs=2)[0]
+    call = runner.Follower.__call__
+    monkeypatch.setattr(runner.Follower, "__call__", lambda self, *given: (call(self, *given), spoil(*given)))
+    record = runner.execute(spec, RecordStore(tmp_path / "records"), tmp_path / "work")
+    assert record.metrics["diverged"] == 2 and record.metrics["drift"] is not None and len(record.history) == 1
 
 
 def test_a_callback_that_looks_does_not_change_the_fit(no_umap):

@@ -78,6 +78,14 @@ CASES = {
 }
 
 
+def test_an_instance_that_broke_off_is_unstable_however_near_the_prior_it_was():
+    broken = {m: [SimpleNamespace(objective=0.0, metrics={"drift": d, **({"diverged": 3} if own else {})}) for d, own in zip(CALM, (m == "hrwae-l2", False))]
+              for m in ("hrwae-l1", "hrwae-l2")}
+    broken["hrwae-l2"][0].metrics["drift"] = None  # it was too far off to be measured
+    holds, said = hrwae_gan.two_groups_destabilise(broken)
+    assert holds and said.endswith("HRWAE-GAN, L = 1: 0.50, 0.60; HRWAE-GAN, L = 2: broke off, 0.60 (unstable above 1)")
+
+
 def test_every_statement_is_tried():
     assert set(CASES) == {f.__name__ for f in hrwae_gan.COMPARISONS}
 

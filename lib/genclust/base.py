@@ -44,11 +44,11 @@ class CheckpointError(RuntimeError):
 
 
 class Diverged(FloatingPointError):
-    """An adversarial phase whose losses stopped being finite: at which ``iteration``. The estimator is left in the
+    """A phase whose losses stopped being finite: at which ``iteration``, or epoch. The estimator is left in the
     last state that was known to be finite, and so is the checkpoint."""
 
-    def __init__(self, phase: str, iteration: int, good: int):
-        super().__init__(f"phase {phase!r} diverged by iteration {iteration}: the estimator holds the state after iteration "
+    def __init__(self, phase: str, iteration: int, good: int, unit: str = "iteration"):
+        super().__init__(f"phase {phase!r} diverged by {unit} {iteration}: the estimator holds the state after {unit} "
                          f"{good}; lower the learning rates, or look for extreme values in X")
         self.iteration = iteration
 
@@ -197,11 +197,13 @@ class Trainer:
 
     def train(self, name: str, loss: Loss, parameters: Iterable[nn.Parameter], *, epochs: int, batch_size: int,
               learning_rate: Callable[[int], float], adam_eps: float = 1e-8,
-              adam_betas: tuple[float, float] = (0.9, 0.999), factors: Mapping[nn.Parameter, float] | None = None) -> None:
+              adam_betas: tuple[float, float] = (0.9, 0.999), factors: Mapping[nn.Parameter, float] | None = None,
+              usable: bool = False) -> None:
         """Adam on ``loss(X[rows], rows)``, a scalar and its named terms, for ``epochs`` passes over X.
 
         ``learning_rate`` maps an epoch, from 0, to the rate used in it; a parameter in ``factors`` gets that many times
-        as much. FloatingPointError where the loss stops being finite.
+        as much. FloatingPointError where the loss stops being finite. If the module is ``usable`` after any epoch, which it
+        is not while it is being pretrained, the last finite state is put back then, and the error is Diverged.
         """
         saved = self._resume_at(name)
         if saved is None or epochs == 0:
@@ -210,6 +212,7 @@ class Trainer:
                     if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))}
         optimizer = MixedAdam(parameters, matrices, self.dtype, adam_eps, adam_betas, factors)
         first = self._restore(saved, [optimizer.adam]) if saved else 0
+        good = self._copy(name, first, [optimizer.adam]) if usable else None
         n, steps = len(self.X), 0
         bar = tqdm(range(first, epochs), desc=name, initial=first, total=epochs, unit="epoch", leave=False,
                    disable=not self.owner.verbose)
@@ -236,7 +239,11 @@ class Trainer:
                         return
             optimizer.restore()
             logs = {key: float(total) / n_batches for key, total in sums.items()}
-            if not math.isfinite(logs["loss"]):
+            now = self._copy(name, epoch + 1, [optimizer.adam]) if usable else None
+            if not math.isfinite(logs["loss"]) or (usable and not self._learnt_is_finite(now)):
+                if usable:
+                    self._go_back(good, [optimizer.adam])
+                    raise Diverged(name, epoch + 1, good["epoch"], "epoch")
                 raise FloatingPointError(
                     f"the loss became {logs['loss']} in phase {name!r}, epoch {epoch + 1} (learning rate {rate:g}): "
                     "lower learning_rate, or look for extreme values in X")
@@ -244,6 +251,8 @@ class Trainer:
                     "seconds": time.perf_counter() - started, **logs}
             bar.set_postfix(loss=f"{logs['loss']:.4g}")
             self._log(logs)
+            if usable:
+                good = now | {"history": list(self.history)}
             finished = epoch + 1 == epochs
             self._save(name, epoch + 1, () if finished else [optimizer.adam], finished)
 
@@ -276,7 +285,6 @@ class Trainer:
         ``review(logs)``, called with what the history will get, may add to it, and ends the phase by returning True.
         """
         optimizers = [player.optimizer for player in players]
-        parameters = {f"module.{key}" for key, _ in self.module.named_parameters()}
         saved = self._resume_at(name, optimizers)
         if saved is None or iterations == 0:
             return
@@ -303,10 +311,8 @@ class Trainer:
                 continue
             logs = {key: float(torch.stack(values).mean()) for key, values in sums.items()}
             now = self._copy(name, done, optimizers)
-            learnt = [v for k, v in now["tensors"].items() if k.startswith("optimizer.") or k in parameters]  # a buffer may be NaN
-            if not all(map(math.isfinite, logs.values())) or not all(v.isfinite().all() for v in learnt):
-                self._restore(good, optimizers)
-                self._write(good)
+            if not all(map(math.isfinite, logs.values())) or not self._learnt_is_finite(now):
+                self._go_back(good, optimizers)
                 raise Diverged(name, done, good["epoch"])
             last = done == iterations
             logs = {"phase": name, "epoch": done, "seconds": time.perf_counter() - started, **logs}
@@ -402,6 +408,16 @@ class Trainer:
         """The state as it is now, which later steps don't change."""
         state = self._state(phase, epoch, optimizers, finished=False)
         return state | {"tensors": {key: value.clone() for key, value in state["tensors"].items()}}
+
+    def _learnt_is_finite(self, state: dict) -> bool:
+        """Whether every parameter of a state, and what the optimizers keep of it, is finite; a buffer may be NaN."""
+        parameters = {f"module.{key}" for key, _ in self.module.named_parameters()}
+        return all(bool(v.isfinite().all()) for k, v in state["tensors"].items() if k.startswith("optimizer.") or k in parameters)
+
+    def _go_back(self, good: dict, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """To the last state that was finite, in the module and in the checkpoint."""
+        self._restore(good, optimizers)
+        self._write(good)
 
     def _write(self, state: dict) -> None:
         if self.checkpoint is not None and self.max_steps is None:
@@ -520,7 +536,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         ------
         ValueError : for data or parameters that can't work, before any work is done.
         FloatingPointError : when the loss stops being finite, and the estimator is then not fitted; Diverged, a kind of it,
-            where an adversarial phase does, with the estimator usable in the last finite state. Of several restarts
+            where an adversarial phase or HRWAE-GAN's training does, with the estimator usable in the last finite state. Of several restarts
             one that fails is left out, with a warning.
         CheckpointError : when the checkpoint is damaged or belongs to another fit.
         """
@@ -590,7 +606,12 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             except Diverged as error:
                 diverged = error
             module.eval()
-            self._conclude(X)
+            try:
+                self._conclude(X)
+            except Exception as error:
+                if diverged is None:
+                    raise
+                raise FloatingPointError(f"{diverged}; and nothing can be made of that state: {error}") from error
             if diverged is None and max_steps is None and not math.isfinite(self.objective_):
                 raise FloatingPointError(f"the fit ended with an objective of {self.objective_}: "
                                          "lower learning_rate, or look for extreme values in X")

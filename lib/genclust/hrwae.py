@@ -292,7 +292,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
             if i > 0:
                 trainer.once(f"noise {i}", lambda: self._find_noise(trainer))
             trainer.train(phase, loss, net.parameters(), epochs=epochs, batch_size=self.batch_size,
-                          learning_rate=self._rate_from(begun), adam_betas=ADAM_BETAS, factors=faster)
+                          learning_rate=self._rate_from(begun), adam_betas=ADAM_BETAS, factors=faster, usable=True)
             begun += epochs
         trainer.kept.clear()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any, Literal
 
@@ -282,15 +283,25 @@ def reconstruction_improves(runs: Runs) -> tuple[bool, str]:
     return all(a > b for a, b in zip(errors, errors[1:])), f"{metric.replace('_', ' ')} (nats an image): {words}"
 
 
+def _ends(runs: Runs, method: str) -> list[float]:
+    """The drift that each instance ends with, infinite for one that broke off: its last finite state is not its end."""
+    having = [r for r in runs.get(method, ()) if _broke_off(r) or r.metrics.get("drift") is not None]
+    return [math.inf if _broke_off(r) else r.metrics["drift"] for r in recorded({method: having}, method, 2)]
+
+
+def _broke_off(record: Record) -> bool:
+    return record.metrics.get("diverged") is not None
+
+
 def _unstable(runs: Runs, method: str) -> float:
-    """The share of instances whose codes end too far from the prior; a share needs two of them."""
-    drifts = _values(runs, method, "drift")
+    """The share of instances that broke off, or whose codes end too far from the prior; a share needs two of them."""
+    drifts = _ends(runs, method)
     return sum(d > DRIFT_LIMIT for d in drifts) / len(drifts)
 
 
 def _drifts(runs: Runs, *methods: str) -> str:
     return "drift from the prior: " + "; ".join(
-        f"{METHODS[m].title}: {', '.join(f'{d:.2f}' for d in _values(runs, m, 'drift'))}" for m in methods) + \
+        f"{METHODS[m].title}: {', '.join('broke off' if d == math.inf else f'{d:.2f}' for d in _ends(runs, m))}" for m in methods) + \
         f" (unstable above {DRIFT_LIMIT:g})"
 
 
