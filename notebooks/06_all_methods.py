@@ -206,8 +206,9 @@ display(Markdown("\n".join(f"- {line}" for line in grid.advice(found)) if ranked
 # HRWAE-GAN's prints means and, as "best", the run of the highest accuracy, which takes labels to find; the others give means, or do not
 # say. For every setting with two or more recorded runs: the score of the run that the objective takes; the median over the runs
 # and their spread, from lowest to highest; the best run, which only labels can find (an **oracle**: nobody has it in
-# practice); and the **selection gap** between the two. None of the five papers reports it. *Tau* is Kendall's: whether
-# runs with the better objective are the better ones, from -1 to 1.
+# practice); and the **selection gap** between the two. None of the five papers reports it. The score is the accuracy over all rows; where
+# HDBSCAN leaves some out as noise, these count as wrong (`accuracy_total`), while [chapter 05](05_hrwae_gan.ipynb) takes them for one
+# more cluster, as that paper seems to. *Tau* is Kendall's: whether runs with the better objective are the better ones, from -1 to 1.
 
 # %% tags=["hide-input"]
 def gap_rows(choices):

@@ -293,6 +293,8 @@ def test_the_baselines_leave_records_that_replay(method, tmp_path):
     assert ("draws_of_class" if method == "cgan" else "accuracy") in line
     noise = record.model_dump() | {"id": record.spec.id, "metrics": {"accuracy": None, "nmi": 0.0}}
     assert "accuracy -  nmi 0.0000" in summary(noise)
+    noise["metrics"] = {"accuracy": 0.9, "accuracy_total": 0.45, "nmi": 0.8, "nmi_total": 0.4, "share_labelled": 0.5}
+    assert "accuracy 0.4500  nmi 0.4000  labelled 0.5000" in summary(noise)  # over all rows, not the labelled ones alone
 
 
 # -- provenance ----------------------------------------------------------------------------------------

@@ -95,8 +95,11 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
 
 def summary(head: dict) -> str:
     """One line on a record, from its head."""
+    from .selection import score_of
     s, p, m = head["spec"], head["provenance"], head["metrics"]
-    scores = {key: m[key] for key in ("accuracy", "nmi") if key in m} or m  # a supervised method has others
+    scores = {key: score_of(m, key) for key in ("accuracy", "nmi") if key in m} or m  # a supervised method has others
+    if "share_labelled" in m:  # the scores are over all rows, noise too
+        scores["labelled"] = m["share_labelled"]
     shown = "  ".join(f"{key} {'-' if value is None else f'{value:.4f}'}" for key, value in scores.items())
     return (f"{head['id']}  {s['experiment']:16} {s['method']:10} {s['profile']:6} s{s['seed']:<3} {shown}  "
             f"objective {head['objective']:.6g}  {p['wall_seconds']:.0f} s  {p['peak_memory_mb']:.0f} MB")
