@@ -1,6 +1,7 @@
 """HRWAE-GAN: equations 3 to 11 against independent computations, then training, clustering and refusals."""
 
 import math
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -403,9 +404,35 @@ def test_clusters_are_far_from_chance_and_noise_is_marked(fitted):
     assert {"group 0 umap", "group 0 hdbscan", "group 0 gmm"} <= fitted.clustering_seconds_.keys()
 
 
-def test_prediction_agrees_with_the_labels_on_most_rows(fitted):
-    assert (fitted.predict(DIGITS[:600]) == fitted.labels_).mean() > 0.8
+def test_the_rows_of_the_fit_are_predicted_where_the_fit_put_them(fitted):
+    assert (fitted.predict(DIGITS[:600]) == fitted.labels_).mean() > 0.99
+    assert 0.5 < (fitted.predict(DIGITS[:200]) == fitted.labels_[:200]).mean() < 1  # a part of them is placed anew
     assert set(fitted.predict(DIGITS[600:650])) <= set(fitted.labels_) | {-1}
+
+
+def test_a_prediction_leaves_torchs_threads_alone(fitted, monkeypatch):
+    reducer = fitted._box(0, "umap")
+    transform = reducer.transform
+    monkeypatch.setattr(reducer, "transform", lambda codes: torch.set_num_threads(2) or transform(codes))  # as numba does
+    fitted.predict(DIGITS[:20])
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("missing, changes, words", [
+    ("umap", dict(clustering="gmm", attention_rounds=0), "UMAP needs umap-learn: pip install"),
+    ("hdbscan", dict(attention_rounds=0), "this clustering needs hdbscan: pip install"),
+    ("hdbscan", dict(clustering="gmm"), "this clustering needs hdbscan: pip install")])  # for the attention
+def test_what_is_not_installed_is_said_before_any_work(no_umap, monkeypatch, missing, changes, words):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=words):
+        small(**changes).fit(DIGITS[:100], callback=lambda *a: pytest.fail("it was trained"))
+    assert small(**changes).fit(DIGITS[:100], max_steps=2).step_losses_  # a replay needs neither
+
+
+@pytest.mark.parametrize("changes", [dict(attention_rounds=0), dict(noise_weight=0.0)])
+def test_a_mixture_without_attention_needs_no_hdbscan(no_umap, monkeypatch, changes):
+    monkeypatch.setitem(sys.modules, "hdbscan", None)
+    assert small(clustering="gmm", n_clusters=3, **changes).fit(DIGITS[:100]).labels_.shape == (100,)
 
 
 def test_codes_reconstructions_and_samples(fitted):
@@ -467,6 +494,11 @@ def test_all_points_noise(no_umap, monkeypatch):
     assert (model.labels_ == -1).all() and (model.predict(DIGITS[100:110]) == -1).all()
     last = model.history_[-1]
     assert last["noise"] == pytest.approx(last["reconstruction"], rel=1e-6)  # all rows get the same attention
+
+
+def test_hdbscan_itself_may_call_all_points_noise():
+    model = small(min_cluster_size=55).fit(DIGITS[:60])  # no two clusters of 55 in 60 rows
+    assert (model.labels_ == -1).all() and (model.predict(DIGITS[:60]) == -1).all() and (model.predict(DIGITS[60:70]) == -1).all()
 
 
 def test_sharpness_falls_with_blur():

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from .reduction import own_threads, umap_reducer
+from .reduction import NO_UMAP, own_threads, umap_reducer
+
+NO_HDBSCAN = "this clustering needs hdbscan: pip install 'genclust[umap]'"
 
 DIVISOR, MOST_NEIGHBOURS = 300, 100  # equation 8
 FEWEST_NEIGHBOURS = 15  # UMAP's own default, for data sets so small that equation 8 has fewer
 DIMENSIONS, EPOCHS = 10, 200  # UMAP's default is 200 for more than 10 000 rows, 500 for fewer
+
+
+def check_installed(with_hdbscan: bool) -> None:
+    """ImportError where umap-learn, or hdbscan if that will be used, is not there: said before a training that leads to them."""
+    for name, used, words in (("umap", True, NO_UMAP), ("hdbscan", with_hdbscan, NO_HDBSCAN)):
+        if used and find_spec(name) is None:
+            raise ImportError(words)
 
 
 def n_neighbors(n_samples: int) -> int:
@@ -40,7 +51,7 @@ def hdbscan(points: np.ndarray, min_cluster_size: int, min_samples: int, selecti
     try:
         from hdbscan import HDBSCAN
     except ImportError:
-        raise ImportError("this clustering needs hdbscan: pip install 'genclust[umap]'") from None
+        raise ImportError(NO_HDBSCAN) from None
     n = len(points)
     return HDBSCAN(min_cluster_size=max(2, min(min_cluster_size, n)), min_samples=min(min_samples, n - 1), core_dist_n_jobs=1,
                    cluster_selection_method=selection, prediction_data=True).fit(np.asarray(points, dtype=np.float64))

@@ -23,6 +23,7 @@ from .autoencoder import CONSTRAINTS, COUNT, DECAY, POSITIVE, WEIGHT, resolve_li
 from .base import DeepEstimator, check_index
 from .hierarchical import HierarchicalAutoencoder, LatentDiscriminator, Pass, kl_divergence, n_cells
 from .networks import bernoulli_log_likelihood
+from .reduction import own_threads
 
 REGULARISERS = {"relativistic": relativistic, "standard": standard,
                 "smoothed": lambda real, fake: standard(real, fake, smoothing=0.1)}
@@ -258,6 +259,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         return {"hrwae": self.epochs, **rounds}
 
     def _phases(self, trainer):
+        if trainer.max_steps is None:  # a replay clusters nothing
+            density.check_installed(self.clustering == "hdbscan" or len(self.planned_epochs()) > 1)
         vars(self).pop("_boxes_", None)  # the fit before had other codes
         net = self.module_
         alphas = [self.group_decay ** level for level in range(self.n_groups)]
@@ -367,11 +370,14 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def predict(self, X) -> np.ndarray:
         """The cluster of every row, (n,) int64, -1 for noise.
 
-        The rows go through the fitted UMAP, then HDBSCAN's approximate prediction (or the mixture). For the rows
-        of the fit this need not be ``labels_``: HDBSCAN itself says so of its prediction.
+        The rows go through the fitted UMAP, then HDBSCAN's approximate prediction (or the mixture). UMAP places the rows
+        of a call together, so that the same row may be labelled otherwise in other company, a row of the fit too. Exactly
+        the rows of the fit, in their order, are where the fit put them, and the mixture then gives its labels again; so
+        does HDBSCAN, but for points that it finds no nearer to one cluster than to another.
         """
         rows = self._rows(X)
-        points = self._box(self.cluster_group, "umap").transform(self._codes(rows, self.cluster_group))
+        with own_threads():
+            points = self._box(self.cluster_group, "umap").transform(self._codes(rows, self.cluster_group))
         box = self._box(self.cluster_group, self.clustering)
         if self.clustering == "gmm":
             return box.predict(points).astype(np.int64)

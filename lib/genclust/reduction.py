@@ -11,6 +11,9 @@ from functools import cache
 import torch
 
 
+NO_UMAP = "UMAP needs umap-learn: pip install 'genclust[umap]'"
+
+
 @cache
 def _keep_what_is_compiled() -> None:
     """Numba is told to keep UMAP's compiled code on disk, for the processes to come.
@@ -46,7 +49,7 @@ def umap_reducer(n: int, d: int, random_state, *, n_components: int = 10, n_neig
     try:
         from umap import UMAP
     except ImportError:
-        raise ImportError("UMAP needs umap-learn: pip install 'genclust[umap]'") from None
+        raise ImportError(NO_UMAP) from None
     _keep_what_is_compiled()
     return UMAP(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d, n - 1), min_dist=0.0,
                 random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral", **options)
