@@ -61,6 +61,15 @@ torch.manual_seed(0)  # of the small examples below; every run has a seed of its
 book, claims = tables.opened("wamic")
 
 # %% [markdown]
+# ## In short
+#
+# What the paper claims above all, and what became of it here. The reasons stand further down, under *Verdicts*; what each
+# word means is in the [protocol](../book/protocol.md).
+
+# %% tags=["remove-input"]
+tables.headline("wamic", book)
+
+# %% [markdown]
 # ## The method
 #
 # **The model** (section 3.1). A cluster $c \sim \mathrm{Cat}(\pi)$, a code $z \mid c = k \sim \mathcal N(m_k, \Sigma_k)$ with a

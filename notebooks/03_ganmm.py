@@ -64,6 +64,15 @@ torch.manual_seed(0)  # of the small examples below; every run has a seed of its
 book, claims = tables.opened("ganmm")
 
 # %% [markdown]
+# ## In short
+#
+# What the paper claims above all, and what became of it here. The reasons stand further down, under *Verdicts*; what each
+# word means is in the [protocol](../book/protocol.md).
+
+# %% tags=["remove-input"]
+tables.headline("ganmm", book)
+
+# %% [markdown]
 # ## The method
 #
 # Each cluster $k$ has a generator $G_k$ and a critic $f_k$, a Wasserstein GAN {cite}`arjovsky2017`. One classifier $h$ for

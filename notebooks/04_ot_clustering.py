@@ -63,6 +63,15 @@ torch.manual_seed(0)  # of the small examples below; every run has a seed of its
 book, claims = tables.opened("ot-clustering")
 
 # %% [markdown]
+# ## In short
+#
+# What the paper claims above all, and what became of it here. The reasons stand further down, under *Verdicts*; what each
+# word means is in the [protocol](../book/protocol.md).
+
+# %% tags=["remove-input"]
+tables.headline("ot-clustering", book)
+
+# %% [markdown]
 # ## The method
 #
 # **The problem** ($OT_\varepsilon$). Between $n$ codes $z_i$ and $K$ centres $\mu_k$ with proportions $w$, the plan is

@@ -71,6 +71,15 @@ def recorded(experiment, method):
     return runs_of(book, f"hrwae-gan/{experiment}", method)
 
 # %% [markdown]
+# ## In short
+#
+# What the paper claims above all, and what became of it here. The reasons stand further down, under *Verdicts*; what each
+# word means is in the [protocol](../book/protocol.md).
+
+# %% tags=["remove-input"]
+tables.headline("hrwae-gan", book)
+
+# %% [markdown]
 # ## The method
 #
 # **The networks** (section 3.1.3). An image of side $d$ goes through $N = \log_2 d - 1$ cells that halve it, down to a

@@ -130,13 +130,14 @@ class Claim(_Strict):
 
 
 class Ledger(_Strict):
-    """The claims of one paper."""
+    """The claims of one paper; ``main`` are the ids of those that its chapter opens with."""
 
     paper: str
     short: str
     title: str
     citation: str
     year: int
+    main: list[str] = []
     claims: list[Claim]
 
     @model_validator(mode="after")
@@ -148,6 +149,8 @@ class Ledger(_Strict):
             if not claim.id.startswith(f"{self.paper}/"):
                 raise ValueError(f"the id {claim.id!r} must begin with {self.paper!r}/")
             seen.add(claim.id)
+        if unknown := [name for name in self.main if name not in seen]:
+            raise ValueError(f"main names {', '.join(unknown)}, and no claim has such an id")
         return self
 
 
@@ -190,6 +193,7 @@ class Answer(BaseModel):
     low: float | None = None
     high: float | None = None
     values: list[float] = []
+    others: list[float] = []  # of the method that an order compares with
     records: list[Record] = []
     scale: str = ""
 
@@ -333,7 +337,7 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     reason = f"{ours} against {theirs} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}" + (
         f", to be below {claim.level:g}" if claim.level != LEVEL else "")
     if claim.kind == "order":
-        return _judged(p < claim.level, reason, found | {"values": a})
+        return _judged(p < claim.level, reason, found | {"values": a, "others": b})
     return _judged((p < LEVEL) == (claim.value < LEVEL), reason, found | {"values": [p], "measured": p})
 
 

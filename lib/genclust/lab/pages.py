@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
@@ -16,6 +17,7 @@ from .specs import Spec
 
 Found = Sequence[tuple[Ledger, list[Answer]]]
 
+HEADLINE = ["claim", "verdict", "published", "measured"]
 GROUPS = {"Judged": VERDICTS[:4], "Not run": VERDICTS[4:5], "Quoted": VERDICTS[5:6], "Context": VERDICTS[6:]}
 
 
@@ -46,10 +48,13 @@ def published_text(claim: Claim) -> str:
 
 
 def measured_text(a: Answer) -> str:
-    """What we measured, how it was reduced, and the spread over the runs."""
+    """What we measured, how it was reduced, and the spread over the runs; of an order both means."""
+    unit = a.claim.unit
+    if a.others:
+        ours, theirs = (value_text(statistics.fmean(values), unit or "percent") for values in (a.values, a.others))
+        return f"{ours} against {theirs} ({len(a.values)} and {len(a.others)} runs)"
     if a.measured is None:
         return ""
-    unit = a.claim.unit
     text = value_text(a.measured, unit)
     n = len(a.values)
     if a.claim.answered_by.reduce in OF_TWO:
@@ -85,6 +90,13 @@ def table(headings: list[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows])
 
 
+def headline_rows(ledger: Ledger, given: Iterable[Answer]) -> list[list[str]]:
+    """The paper's main claims with their verdicts: cells for a table under ``HEADLINE``."""
+    found = {a.claim.id: a for a in given}
+    return [[str(a.claim.where), f"**{a.verdict}**", published_text(a.claim), measured_text(a) or a.reason]
+            for a in (found[name] for name in ledger.main)]
+
+
 def ledger_table(found: list[Answer]) -> str:
     """A table of claims, with the command that recomputes each measured one and its cost."""
     rows = []
@@ -112,14 +124,16 @@ def ledger_page(found: Found) -> str:
 
 
 def overview(found: Found, picture: Path) -> str:
-    """Counts of verdicts for each paper, as a picture in ``picture`` and as a table."""
+    """The main claims of each paper, then the counts of its verdicts, as a picture in ``picture`` and as a table."""
     from . import plots
     counts = {ledger.short: Counter(a.verdict for a in given) for ledger, given in found}
     plots.style()
     picture.parent.mkdir(parents=True, exist_ok=True)
     plots.verdict_bars(counts).savefig(picture)
-    return f"![Verdicts on every claim, by paper]({picture.name})\n\n" + table(
-        ["verdict", *counts], [[v, *(str(count.get(v, 0)) for count in counts.values())] for v in VERDICTS])
+    main = table(["paper", *HEADLINE], [[ledger.short, *row] for ledger, given in found for row in headline_rows(ledger, given)])
+    drawn = f"![Verdicts on every claim, by paper]({picture.name})"
+    counted = table(["verdict", *counts], [[v, *(str(count.get(v, 0)) for count in counts.values())] for v in VERDICTS])
+    return f"{main}\n\nAll of their claims, counted by verdict:\n\n{drawn}\n\n{counted}"
 
 
 def disagreements(found: Found) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from IPython.display import Markdown
 
-from .claims import Claim, answer, read_ledger, shortfall
+from .claims import Claim, Ledger, answer, read_ledger, shortfall
 from .experiments import changes, recompute_all
 from .files import project_root
-from .pages import cost_of, ledger_table
+from .pages import HEADLINE, cost_of, headline_rows, ledger_table
+from .pages import table as page_table
 from .papers import METHODS
 from .plots import table
 from .records import Record, RecordStore
@@ -18,9 +19,17 @@ from .records import Record, RecordStore
 
 def opened(paper: str) -> tuple[RecordStore, dict[str, Claim]]:
     """The book's records, and a paper's claims by id."""
-    book = project_root() / "book"
-    ledger = read_ledger(book / "claims" / f"{paper.replace('-', '_')}.yml")
-    return RecordStore(book / "records"), {claim.id: claim for claim in ledger.claims}
+    return RecordStore(project_root() / "book" / "records"), {claim.id: claim for claim in _ledger(paper).claims}
+
+
+def _ledger(paper: str) -> Ledger:
+    return read_ledger(project_root() / "book" / "claims" / f"{paper.replace('-', '_')}.yml")
+
+
+def headline(paper: str, store: RecordStore) -> Markdown:
+    """What the paper claims above all, and the verdicts: the chapter's answer, before its argument."""
+    ledger = _ledger(paper)
+    return Markdown(page_table(HEADLINE, headline_rows(ledger, [answer(c, store) for c in ledger.claims if c.id in ledger.main])))
 
 
 def title(record: Record) -> str:

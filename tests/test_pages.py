@@ -1,0 +1,61 @@
+"""Generated pages and the tables of the chapters: what stands in them, and in which words."""
+
+from pathlib import Path
+
+import pytest
+
+from genclust.lab.claims import Answer, Claim, Ledger
+from genclust.lab.pages import headline_rows, ledgers, overview
+from genclust.lab.papers import CHAPTERS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def claim(name="vade/table2/mnist/vade", **changes):
+    given = dict(where={"table": "2", "row": "VaDE"}, value=94.06, unit="percent",
+                 answered_by=dict(experiment="vade/mnist", method="vade", metric="accuracy"))
+    return Claim(id=name, **given | changes)
+
+
+def order(**changes):
+    return claim("vade/order/mnist/vade-over-ae+gmm", kind="order", says="VaDE is better than AE+GMM", value=None, answered_by=dict(
+        experiment="vade/mnist", method="vade", metric="accuracy", against="ae+gmm"), **changes)
+
+
+def ledger(*claims, main=()):
+    return Ledger(paper="vade", short="VaDE", title="VaDE", citation="vade2016", year=2016, main=list(main), claims=list(claims))
+
+
+# -- what a chapter and the book open with ---------------------------------------------------------------
+
+
+def test_every_paper_has_some_main_claims_and_its_chapter_opens_with_them():
+    for found in ledgers(ROOT):
+        main = [c for c in found.claims if c.id in found.main]
+        assert 2 <= len(found.main) == len(main) <= 4 and not any(c.kind in ("quoted", "context") or c.not_run for c in main)
+        page = (ROOT / "notebooks" / f"{CHAPTERS[found.paper].notebook}.py").read_text()
+        assert page.index("# ## In short") < page.index(f'tables.headline("{found.paper}", book)') < page.index("# ## The method")
+
+
+def test_main_claims_have_to_be_there():
+    with pytest.raises(ValueError, match="main names vade/table2/mnist/ae, and"):
+        ledger(claim(), main=["vade/table2/mnist/vade", "vade/table2/mnist/ae"])
+
+
+def test_main_claims_stand_in_their_order_with_what_was_found():
+    checked = claim("vade/figure3/mnist/rows", kind="property", value=None, says="Draws belong", where={"figure": "3"}, answered_by=None,
+                    computed="without_kl_an_autoencoder")
+    given = [Answer(claim=order(), verdict="not reproduced", values=[0.5, 80.5], others=[77.0]),
+             Answer(claim=claim(), verdict="exceeded", measured=97.0, values=[97.0], records=[]),
+             Answer(claim=checked, verdict="reproduced", reason="94 % of 100 draws")]
+    rows = headline_rows(ledger(*(a.claim for a in given), main=[a.claim.id for a in reversed(given)]), given)
+    assert rows == [["Figure 3", "**reproduced**", "Draws belong", "94 % of 100 draws"],
+                    ["Table 2, VaDE", "**exceeded**", "94.06 %", "97.00 % (1 run)"],
+                    ["Table 2, VaDE", "**not reproduced**", "VaDE is better than AE+GMM", "40.50 % against 77.00 % (2 and 1 runs)"]]
+
+
+def test_the_book_opens_with_the_main_claims_of_each_paper(tmp_path):
+    given = [Answer(claim=claim(), verdict="exceeded", measured=97.0, values=[97.0])]
+    page = overview([(ledger(claim(), main=[claim().id]), given)], tmp_path / "book" / "verdicts.svg")
+    assert page.index("| VaDE | Table 2, VaDE | **exceeded** | 94.06 % | 97.00 % (1 run) |") < page.index("(verdicts.svg)")
+    assert (tmp_path / "book" / "verdicts.svg").exists()
