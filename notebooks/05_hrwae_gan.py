@@ -408,8 +408,8 @@ plots.table(rows) if rows else Markdown("Needs two recorded runs.")
 # %% [markdown]
 # ## Verdicts
 #
-# Every claim of the paper that a recorded run answers, and the command that recomputes it. All the others, with the
-# reason why they are open, are in the [ledger](../book/ledger.md).
+# Every claim of the paper that a recorded run answers. All the others, with the reason why they are open, are in the
+# [ledger](../book/ledger.md), which has for each row the command that computes it again.
 
 # %% tags=["hide-input"]
 tables.verdicts(claims, book)

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from genclust.lab.claims import Answer, Claim, Ledger
-from genclust.lab.pages import headline_rows, ledgers, overview
+from genclust.lab.experiments import make_specs
+from genclust.lab.pages import headline_rows, ledger_table, ledgers, measured_text, overview
 from genclust.lab.papers import CHAPTERS
+from genclust.lab.records import RecordStore
+from genclust.lab.runner import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,3 +62,40 @@ def test_the_book_opens_with_the_main_claims_of_each_paper(tmp_path):
     page = overview([(ledger(claim(), main=[claim().id]), given)], tmp_path / "book" / "verdicts.svg")
     assert page.index("| VaDE | Table 2, VaDE | **exceeded** | 94.06 % | 97.00 % (1 run) |") < page.index("(verdicts.svg)")
     assert (tmp_path / "book" / "verdicts.svg").exists()
+
+
+# -- the ledger ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A record, as small as can be."""
+    folder = tmp_path_factory.mktemp("pages")
+    return execute(make_specs("vade/digits", profile="smoke", methods=["gmm"])[0], RecordStore(folder / "records"), folder / "work")
+
+
+def cells(page):
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines()]
+
+
+def test_a_verdict_stands_before_what_is_long_and_the_command_is_folded_up(run):
+    found = [Answer(claim=claim(), verdict="exceeded", reason="tolerance 2", measured=97.0, values=[97.0], records=[run])]
+    head, _, row = cells(ledger_table(found))
+    assert head == ["where", "verdict", "published", "measured", "why"] and row[:4] == ["Table 2, VaDE", "**exceeded**", "94.06 %", "97.00 % (1 run)"]
+    shown, _, folded = row[4].partition("<details><summary>recompute</summary>")
+    assert shown == "tolerance 2 " and folded.startswith("`genclust run vade/digits ") and folded.endswith(f"record `{run.spec.id}`</details>")
+    assert cells(ledger_table(found, commands=False))[2][4] == "tolerance 2"
+
+
+def test_of_an_order_both_means_are_measured():
+    a = Answer(claim=order(), verdict="not reproduced", values=[74.0, 76.0, 75.0], others=[77.2, 77.3])
+    assert measured_text(a) == "75.00 % against 77.25 % (3 and 2 runs)"
+    assert measured_text(a.model_copy(update={"claim": order(unit="index"), "values": [0.5], "others": [0.25]})) == "0.5000 against 0.2500 (1 and 1 runs)"
+    assert measured_text(Answer(claim=order(), verdict="not run")) == ""
+
+
+@pytest.mark.parametrize("measured, words", [(-10.714, "10.71 % lower (2 runs"), (11.58, "11.58 % higher (2 runs")])
+def test_an_increase_that_is_none_is_said_in_words(run, measured, words):
+    by = dict(experiment="vade/mnist", method="vade", metric="accuracy", reduce="increase", against="dec")
+    assert measured_text(Answer(claim=claim(answered_by=by), verdict="not reproduced", measured=measured, values=[measured],
+                                records=[run, run])).startswith(words)

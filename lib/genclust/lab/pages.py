@@ -55,13 +55,15 @@ def measured_text(a: Answer) -> str:
         return f"{ours} against {theirs} ({len(a.values)} and {len(a.others)} runs)"
     if a.measured is None:
         return ""
-    text = value_text(a.measured, unit)
+    text, reduce = value_text(a.measured, unit), a.claim.answered_by.reduce
     n = len(a.values)
-    if a.claim.answered_by.reduce in OF_TWO:
-        return f"{text} ({a.claim.answered_by.reduce}, {len(a.records)} runs of the two methods)"
+    if reduce == "increase":  # a sign is easily read over, beside a word that has another
+        return f"{value_text(abs(a.measured), unit)} {'lower' if a.measured < 0 else 'higher'} ({len(a.records)} runs of the two methods)"
+    if reduce in OF_TWO:
+        return f"{text} ({reduce}, {len(a.records)} runs of the two methods)"
     if n > 1:
-        text += f" ({a.claim.answered_by.reduce} of {n}; {value_text(min(a.values), unit)} to {value_text(max(a.values), unit)}"
-        text += f"; interval {value_text(a.low, unit)} to {value_text(a.high, unit)})" if a.claim.answered_by.reduce == "mean" else ")"
+        text += f" ({reduce} of {n}; {value_text(min(a.values), unit)} to {value_text(max(a.values), unit)}"
+        text += f"; interval {value_text(a.low, unit)} to {value_text(a.high, unit)})" if reduce == "mean" else ")"
     else:
         text += " (1 run)"
     if a.claim.runs and a.claim.runs > n:
@@ -97,18 +99,22 @@ def headline_rows(ledger: Ledger, given: Iterable[Answer]) -> list[list[str]]:
             for a in (found[name] for name in ledger.main)]
 
 
-def ledger_table(found: list[Answer]) -> str:
-    """A table of claims, with the command that recomputes each measured one and its cost."""
+def ledger_table(found: list[Answer], commands: bool = True) -> str:
+    """A table of claims; with ``commands`` that which recomputes each measured one, its cost and its records, folded up:
+    opened, they would leave the verdicts a narrow strip."""
     rows = []
     for a in found:
         notes = [a.reason] if a.reason else []
         if a.claim.doubt:
             notes.append(f"*in doubt:* {a.claim.doubt}")
-        if a.records:
-            commands = " and ".join(f"`{words}`" for words in recompute_all(r.spec for r in a.records))
-            notes.append(f"{commands} ({cost_of(a.records)})")
-        rows.append([str(a.claim.where), published_text(a.claim), measured_text(a), f"**{a.verdict}**", "; ".join(notes)])
-    return table(["where", "published", "measured", "verdict", "why, and how to recompute"], rows)
+        why = "; ".join(notes)
+        if commands and a.records:
+            words = " and ".join(f"`{command}`" for command in recompute_all(r.spec for r in a.records))
+            ids = ", ".join(f"`{r.spec.id}`" for r in a.records)
+            why += (f" <details><summary>recompute</summary>{words} ({cost_of(a.records)}); "
+                    f"record{'s' * (len(a.records) > 1)} {ids}</details>")
+        rows.append([str(a.claim.where), f"**{a.verdict}**", published_text(a.claim), measured_text(a), why.strip()])
+    return table(["where", "verdict", "published", "measured", "why"], rows)
 
 
 def ledger_page(found: Found) -> str:

@@ -76,6 +76,6 @@ def provenance(records: Iterable[Record]):
 
 
 def verdicts(claims: Mapping[str, Claim], store: RecordStore) -> Markdown:
-    """Every claim that is answered by a record or by a computation."""
+    """Every claim that is answered by a record or by a computation. The commands that recompute them stand with the runs."""
     found = [a for a in (answer(c, store) for c in claims.values()) if a.records or a.claim.computed]
-    return Markdown(ledger_table(found) if found else "No recorded run answers a claim yet.")
+    return Markdown(ledger_table(found, commands=False) if found else "No recorded run answers a claim yet.")
