@@ -261,11 +261,11 @@ def curve(record, phase):
 
 
 sources = {m: recorded[m] for m in STARTS if recorded[m]} or {"vade": [runs["vade"]]}
-shown = {f"{METHODS[m].title} ({found[0].spec.profile})": [curve(r, "vade") for r in found] for m, found in sources.items()}
+shown = {f"{METHODS[m].title} ({tables.whose(found[0])})": [curve(r, "vade") for r in found] for m, found in sources.items()}
 shown["AE+GMM, over the autoencoder's epochs"] = [curve(r, "autoencoder") for r in next(iter(sources.values()))]
 if recorded["vae+gmm"]:
     shown["VAE+GMM, over the VAE's epochs"] = [curve(r, "vae") for r in recorded["vae+gmm"]]
-levels = {f"{c.where.row} {c.value:g}": c.value for c in cells.values() if c.value}
+levels = {f"{c.where.row}, published {c.value:.2f}": c.value for c in cells.values() if c.value}
 for m in ("gmm", "dec"):
     if recorded[m]:
         ours = 100 * max(recorded[m], key=lambda r: r.objective).metrics["accuracy"]
@@ -353,7 +353,7 @@ def by_class(arrays, rows, images):
 for method in ("vade", "vade-held", "gmm"):
     if data.image_shape and pick(method):
         record, arrays, rows = pick(method)
-        plots.image_rows(by_class(arrays, rows, arrays["draws"]), data.image_shape, f"{METHODS[method].title} ({record.spec.profile})")
+        plots.image_rows(by_class(arrays, rows, arrays["draws"]), data.image_shape, f"{METHODS[method].title} ({tables.whose(record)})")
         plots.plt.show()
 
 # %% tags=["hide-input"]
@@ -379,7 +379,7 @@ silhouettes = []
 for method in ("vae+gmm", "dec", "vade", "vade-held"):
     if pick(method):
         record, arrays, rows = pick(method)
-        title, points = f"{METHODS[method].title} ({record.spec.profile})", plots.tsne(arrays["codes"], params.profile)
+        title, points = f"{METHODS[method].title} ({tables.whose(record)})", plots.tsne(arrays["codes"], params.profile)
         kept, correct = arrays["code_rows"][:len(points)], correct_rows(rows.y, arrays["labels"])
         plots.embedding(points, rows.y[kept], correct[kept], rows.class_names, title)
         plots.plt.show()

@@ -157,7 +157,7 @@ def choice(record, shelf):
     arrays = shelf.arrays(record)
     K_of, distance, scores = arrays["candidates"], arrays["wasserstein"], 100 * arrays["accuracy"]
     plots.boxes({"held-out Wasserstein distance": distance, "BIC of step 2": arrays["bic"], "silhouette of step 2": arrays["silhouette"]},
-                K_of, "number of clusters K", f"{distance.shape[1]} runs for each K ({record.spec.profile})")
+                K_of, "number of clusters K", f"{distance.shape[1]} runs for each K ({tables.whose(record)})")
     plots.plt.show()
     criteria = {"Wasserstein distance": distance, "BIC": arrays["bic"], "silhouette": -arrays["silhouette"]}
     display(plots.table([{
@@ -301,7 +301,7 @@ shown = {}
 for r in games:
     at, values = r.curve("adversarial", "accuracy")
     if at:
-        shown.setdefault(f"{METHODS[r.spec.method].title}, {r.spec.dataset} ({r.spec.profile})", []).append((at, [100 * v for v in values]))
+        shown.setdefault(f"{METHODS[r.spec.method].title}, {r.spec.dataset} ({tables.whose(r)})", []).append((at, [100 * v for v in values]))
 if shown:
     plots.curves(shown, {}, xlabel="iteration of step 3")
     plots.plt.show()

@@ -306,7 +306,7 @@ def pick(experiment, method):
 
 record, arrays, rows = pick("mnist", "hrwae-l2")
 points = {what: plots.tsne(arrays[space], params.profile) for what, space in (("raw", "codes"), ("after UMAP", "umap_g0"))}
-plots.classes(points, rows.y[arrays["code_rows"][:len(points["raw"])]], rows.class_names, f"{METHODS[record.spec.method].title}, {record.spec.dataset} ({record.spec.profile})");
+plots.classes(points, rows.y[arrays["code_rows"][:len(points["raw"])]], rows.class_names, f"{METHODS[record.spec.method].title}, {record.spec.dataset} ({tables.whose(record)})");
 
 # %% [markdown]
 # ## Figure 4: reconstructions with more and more groups
@@ -334,7 +334,7 @@ plots.image_rows(rows, originals.image_shape, "reconstructions, and their mean e
 
 # %% tags=["hide-input"]
 drawn = {f"L = {n}": store.arrays(r)["draws"][:20] for n, r in best.items()}
-plots.image_rows(drawn, originals.image_shape, f"drawn from the priors ({first.spec.profile})")
+plots.image_rows(drawn, originals.image_shape, f"drawn from the priors ({tables.whose(first)})")
 plots.plt.show()
 quality, means = [], {}
 for n, rs in shown.items():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from genclust.lab import tables
 from genclust.lab.claims import Answer, Claim, Ledger
 from genclust.lab.experiments import make_specs
 from genclust.lab.pages import headline_rows, ledger_table, ledgers, measured_text, overview
@@ -99,3 +100,18 @@ def test_an_increase_that_is_none_is_said_in_words(run, measured, words):
     by = dict(experiment="vade/mnist", method="vade", metric="accuracy", reduce="increase", against="dec")
     assert measured_text(Answer(claim=claim(answered_by=by), verdict="not reproduced", measured=measured, values=[measured],
                                 records=[run, run])).startswith(words)
+
+
+# -- the tables and figures of the chapters --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile, words", [("paper", "ours, recorded"), ("quick", "live, quick")])
+def test_our_own_run_is_not_taken_for_the_papers(run, profile, words):
+    record = run.model_copy(update={"spec": run.spec.model_copy(update={"profile": profile})})
+    assert tables.whose(record) == words
+
+
+def test_no_figure_or_row_names_a_run_by_its_profile_alone():
+    for page in (ROOT / "notebooks").glob("*.py"):
+        assert "spec.profile})" not in page.read_text(), page
+    assert not [c.id for found in ledgers(ROOT) for c in found.claims if "ours" in (c.where.row or "")], "a paper's 'ours' is not ours"

@@ -37,6 +37,11 @@ def title(record: Record) -> str:
     return f"{METHODS[record.spec.method].title}, seed {record.spec.seed}"
 
 
+def whose(record: Record) -> str:
+    """Whose a line or a picture is, beside published ones: the profile that is recorded has the papers' name, and not their runs."""
+    return "ours, recorded" if record.spec.profile == "paper" else f"live, {record.spec.profile}"
+
+
 def spread(values: Iterable[float], digits: int = 2) -> str:
     """Mean and sample standard deviation; of a single value the value, of none nothing."""
     values = np.asarray(list(values), dtype=float)
