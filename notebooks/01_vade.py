@@ -253,7 +253,7 @@ if len(gap):
 # One line a seed. The curves of AE+GMM and VAE+GMM are EM on 10 000 of the codes after so many epochs of the
 # autoencoder's joint training; dashed lines are the paper's values and, where they are recorded, our GMM and DEC.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Clustering accuracy over the epochs, a line for each run of VaDE, of AE+GMM and of VAE+GMM; dashed lines at the published values"}}
 def curve(record, phase):
     """Epochs and accuracy in per cent of one phase of a run."""
     at, values = record.curve(phase, "accuracy")
@@ -281,7 +281,7 @@ plots.curves(shown, levels);
 # over the first free epoch. The figure sets the ELBO of that common epoch against the accuracy there. Labels give
 # the accuracy and decide nothing: whoever has only the ELBO chooses the run furthest to the right.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Points, one for each run: its ELBO from left to right, its accuracy from below, a marker for each start"}}
 tried = [(r, dict(zip(*curve(r, "vade"))), dict(zip(*r.curve("vade", "elbo")))) for m in STARTS for r in recorded[m]]
 rows, common = [], max(set.intersection(*(set(free) for _, free, _ in tried))) if tried else 0
 for r, free, elbo in tried:
@@ -313,7 +313,7 @@ if len(both) > 3:
 # unstable. It prints no figure for any of these. Here they are measured over seeds on 10 000 of the digits. Without
 # the KL term the mixture learns nothing, so its own assignment is the start's, on codes that have moved on.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Clustering accuracy over the epochs of VaDE pretrained, pretrained for few epochs, from random weights, and without the KL term"}}
 start = {METHODS[m].title: found for m in ("vade-pretrained", "vade-few", "vade-random", "vade-no-kl")
          if (found := runs_of(book, "vade/mnist-start", m))}
 if start:
@@ -349,14 +349,14 @@ def by_class(arrays, rows, images):
     return {f"{rows.class_names[major[c]]} (cluster {c})": images[c] for c in np.argsort(major, kind="stable")}
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Images drawn from each cluster, a row a cluster, named by the class of most of its members"}}
 for method in ("vade", "vade-held", "gmm"):
     if data.image_shape and pick(method):
         record, arrays, rows = pick(method)
         plots.image_rows(by_class(arrays, rows, arrays["draws"]), data.image_shape, f"{METHODS[method].title} ({tables.whose(record)})")
         plots.plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Images drawn by the conditional GAN, a row for each class that it was asked for"}}
 for record in gans:
     named = dict(zip(data.class_names, book.arrays(record)["draws"]))
     share = 100 * record.metrics["draws_of_class"]
@@ -372,7 +372,7 @@ for record in gans:
 # in their clusters. Up to 0.25 Kaufman and Rousseeuw {cite}`kaufman1990` see no substantial structure. The measure does not tell
 # which clusters are right: DEC's loss pulls its codes together, whatever they are, and VaDE's prior does not.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Codes in two dimensions by t-SNE, twice: coloured by class, and by whether their cluster is right"}}
 from genclust.lab.papers.vade import silhouette
 
 silhouettes = []
@@ -392,7 +392,7 @@ plots.table(silhouettes)
 # Members of every cluster for K = 7 and K = 14. The paper expects similar digits to share a cluster in the first, and
 # some digits to fall into sub-classes in the second.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Members of every cluster, a row a cluster, named by the class of most of its members"}}
 for k in (7, 14):
     for record in runs_of(book, f"vade/mnist-k{k}"):
         arrays, rows = book.arrays(record), load("mnist")

@@ -150,7 +150,7 @@ plots.table([{
 # The distances are the critic's: its slope may exceed 1 at the price of the penalty, by $W / 2\lambda$ where it pays best, so
 # that they are larger than the distance $W$ itself, for every $K$ alike.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Box plots for each number of clusters, side by side: held-out Wasserstein distance, BIC and silhouette"}}
 def choice(record, shelf):
     """A figure of what every criterion says of every K, and two tables: what each selects, which is returned, and what K is
     worth."""
@@ -229,7 +229,7 @@ plots.table(rows)
 # schedule that are smaller than those of Table 1, and codes of ten dimensions: the distance is measured on a third of the rows, as above.
 # A criterion that finds the classes would have its extremum at ten.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Box plots for each number of clusters among the digits: held-out Wasserstein distance, BIC and silhouette"}}
 digits = runs_of(book, "wamic/mnist-k", "wamic-selection")
 for r in digits:
     picks = choice(r, book)
@@ -296,7 +296,7 @@ games = [r for found in recorded.values() for name in ("wamic", "wamic-umap") fo
 if games:
     display(plots.table([{"run": tables.title(r), "data": r.spec.dataset, "iterations": r.spec.params["iterations"], **stages(r)} for r in games]))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Clustering accuracy over the iterations of step 3, a line for each run"}}
 shown = {}
 for r in games:
     at, values = r.curve("adversarial", "accuracy")
@@ -315,7 +315,7 @@ if shown:
 # shown, each point a mean over the logged iterations, with a rolling mean over ten of them. A curve that ends no lower than it
 # was after the warm-up says that the game brought the generated data no nearer, as far as this critic can tell.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The critic's Wasserstein estimate over the iterations, with a rolling mean"}}
 def estimates(record):
     """Iterations, from the warm-up's first on, and the critic's estimates."""
     warm, early = record.curve("warm-up", "wasserstein")
@@ -337,7 +337,7 @@ for r in games[:3]:
 # decoded centroid; the next ones lie further and further from it, in one random direction of the unit sphere each, measured in
 # the cluster's standard deviations.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Decoded images, a row a cluster: from its centroid on the left further and further away from it"}}
 images = [r for name in ("wamic", "wamic-umap") for r in recorded["mnist"][name]]
 if images:
     best = max(images, key=lambda r: r.objective)

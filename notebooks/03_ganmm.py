@@ -121,7 +121,7 @@ plots.table({"loss_D": [loss_D.item()], "loss_G": [loss_G.item()], "loss_h": [lo
 # so the second E-step repeats the first one. Kernel densities show it: the smaller their bandwidth, the better they
 # remember their rows. EM with hard assignments from a random partition of 150 points, for four bandwidths:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of the rows that change cluster in each step of EM, a line for each of four bandwidths"}}
 rng = np.random.default_rng(0)
 points, partition = rng.normal(size=(150, 2)), rng.permutation(np.arange(150) % 3)
 steps = range(1, 9)
@@ -134,7 +134,7 @@ plots.curves({f"bandwidth {b:g}": [(steps, [100 * m for m in memorising_em(point
 # $LL_{t+1} \ge LL_t - \epsilon_t$. On a mixture of two Gaussians everything can be computed: the dashed line is the
 # log-likelihood's lower bound by the sum of all epsilons so far. The ledger checks these statements step by step.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over the steps of epsilon-EM: the log-likelihood above its lower bound, and epsilon"}}
 rows = np.concatenate([rng.normal(-2, 1, 100), rng.normal(2, 1, 100)])
 run = epsilon_em(rows, np.array([-0.5, 1.0]), mixed(lambda t: 0.5 * 0.8**t, len(rows), 2), 40)
 spent = np.cumsum([0, *(s.epsilon for s in run[:-1])])
@@ -169,7 +169,7 @@ plots.table([score_row(METHODS[m].title, [r]) | {"rows": r.spec.n_samples or len
 # How the assignment moved: the share of rows that changed cluster in each hundred iterations, and the entropy of the
 # cluster sizes over $\log K$ (1: all clusters of the same size).
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A curve over the iterations for GANMM and for GANMM(EM): rows that changed cluster, or entropy of the cluster sizes"}}
 for what, name in (("moved", "rows that changed cluster"), ("balance", "entropy of the sizes / log K")):
     plots.curves({METHODS[m].title: [runs[m].curve("ganmm", what)] for m in ("ganmm", "ganmm-em")}, {}, xlabel="iteration", ylabel=name)
     plots.plt.show()
@@ -275,7 +275,7 @@ else:
 # converged early, its line would fall to zero first; the table says where the lines end. That a line does not fall is no
 # contradiction to the argument above, which holds for densities that remember their rows: critics are no densities.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Rows that changed cluster over the iterations, a line for each run of GANMM and of GANMM(EM)"}}
 def recorded_curves(what, methods, ylabel):
     for experiment in ("ganmm/image_segmentation", "ganmm/artificial_characters"):
         found = {METHODS[m].title: [r.curve("ganmm", what) for r in runs_of(book, experiment, m)] for m in methods}
@@ -294,14 +294,14 @@ plots.table([{"data": e, "method": METHODS[m].title, "rows that changed cluster 
 # Epsilon: the divergence of the classifier's posterior from that of the generators. A GAN has no density, so the latter
 # is estimated from which generators' draws lie nearest to a row.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Epsilon over the iterations, a line for each run of GANMM"}}
 recorded_curves("epsilon", ("ganmm",), "epsilon (nats a row)")
 
 # %% [markdown]
 # Purity on the way. The authors' code prints it every hundred iterations and says nothing on when to stop: whoever takes
 # the best of these has let the labels choose. The table says what that would gain.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Purity over the iterations, a line for each run of GANMM and of GANMM(EM)"}}
 recorded_curves("purity", ("ganmm", "ganmm-em"), "purity")
 peaks = []
 for (experiment, method), found in recorded.items():
@@ -319,7 +319,7 @@ display(plots.table(peaks) if peaks else Markdown("No run is recorded yet."))
 # falls, the generators are still learning. Table 2: majority class, size and purity of every cluster, for the run with the best
 # objective, of a smaller share of the rows where all of them have no run of GANMM; Figure 2: draws of every generator.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The critics' objective over the iterations, or images drawn by every generator, a row a cluster"}}
 for share in ("", "-50", "-10"):
     experiment = f"ganmm/mnist_train{share}"
     scored = {m: runs_of(book, experiment, m) for m in ("ganmm", "ganmm-fast", "ganmm-double", "ganmm-em", "gmm-raw", "dec-raw", "kmeans")}

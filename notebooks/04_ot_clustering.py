@@ -140,7 +140,7 @@ assert torch.allclose(cost.grad, solved.plan, atol=1e-7)
 # the costs of the plans go along. The loss itself has the entropy too, $\varepsilon \sum \pi (\log \pi - 1)$: for large
 # $\varepsilon$ it has no limit, and what the proposition prints as that of the loss is the limit of the cost.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Distance of the plan from its limit against epsilon, on logarithmic scales: from the exact assignment, and from sharing out"}}
 fig, axes = plots.plt.subplots(1, 2, figsize=(9, 3.4))
 for small, ax, name in ((True, axes[0], "the exact assignment"), (False, axes[1], "sharing out by $w$")):
     power, plans, costs = zip(*ot_clustering.distances_from_limit(small))
@@ -185,7 +185,7 @@ plots.table([{"epsilon": f"{e:g}", "Sinkhorn": n, "Newton": transport(C5, e, b=w
 # rows (a start from every 14th, where there are many, comes before, and is in the time). A ">" stands before the time after
 # which a solver was given up without having reached that error; a small one means that it broke down at once.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "How many times as fast the library's solver is as the fastest other one, against epsilon, a line for each number of points"}}
 measured = project_root() / "book" / "transport_bench.json"
 if measured.exists():
     bench = json.loads(measured.read_text())
@@ -304,7 +304,7 @@ tables.runs(r for d in SETS for found in recorded[d].values() for r in found)
 # Mean over the seeds, with a band from the lowest to the highest. AE + k-means's curve is k-means on 10 000 of the codes
 # after so many epochs.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean clustering accuracy over the epochs, in bands from the lowest run to the highest; dashed lines at the published values"}}
 for d in SETS:
     series = {}
     for m in ("ae+kmeans", "soft-kmeans", "ot"):
@@ -343,7 +343,7 @@ plots.table(rows) if rows else Markdown("No pair of methods has two recorded run
 # the pretraining of the "(p)" runs ended. Epsilon has the unit of the cost, a squared distance of code and centre, and an
 # autoencoder that is trained alone spreads its codes: the table says what the largest epsilon is beside the costs.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean clustering accuracy against epsilon, in bands from the lowest run to the highest, a colour for each method"}}
 grids = {d: runs_of(book, name) for d, name in ot_clustering.FIGURE_2.items()}
 for d, grid in grids.items():
     by_seed = {}

@@ -296,7 +296,7 @@ for c in claims.values():
 # t-SNE {cite}`vandermaaten2008` of codes of group 0, coloured by class: as they are on the left, after UMAP on the
 # right. The paper shows MNIST; a recorded run of it is taken where there is one, else the live run with two groups.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Codes of group 0 in two dimensions by t-SNE, coloured by class: as they are, and after UMAP"}}
 def pick(experiment, method):
     """The recorded run with the best objective, else the live one, with its arrays and rows."""
     rs, store = (recorded(experiment, method), book) if recorded(experiment, method) else ([runs["hrwae-l2"]], live_store())
@@ -313,7 +313,7 @@ plots.classes(points, rows.y[arrays["code_rows"][:len(points["raw"])]], rows.cla
 #
 # The paper does not name the data set. Rows: the images, then their reconstructions.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Images in the first row, below them their reconstructions with one latent group and with more"}}
 store, shown = (book, {n: recorded("fashion_mnist", f"hrwae-l{n}") for n in (1, 2, 3, 4)}) if one else (
     live_store(), {int(m[-1]): [r] for m, r in runs.items()})
 best = {n: max(rs, key=lambda r: r.objective) for n, rs in shown.items() if rs}
@@ -332,7 +332,7 @@ plots.image_rows(rows, originals.image_shape, "reconstructions, and their mean e
 # differences below the rows only that of the first has the size of the published one, and of the other the sign counts.
 # Sharpness is the variance of the Laplacian, which falls with blur.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Images drawn from the priors, a row for each number of latent groups"}}
 drawn = {f"L = {n}": store.arrays(r)["draws"][:20] for n, r in best.items()}
 plots.image_rows(drawn, originals.image_shape, f"drawn from the priors ({tables.whose(first)})")
 plots.plt.show()

@@ -152,7 +152,7 @@ plots.table([{"set": DATASETS[d].title, "command": f"genclust run all/{d} --prof
 # Mean accuracy in per cent. Colours run from the worst to the best method of each set, since sets differ by far more than
 # methods do.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean accuracy of every method, a row each, on every data set, a column each; where there is no run, the reason"}}
 def note(cell):
     """Why there is no run, in a word or two."""
     if all_methods.unfit(cell.method, cell.dataset):
@@ -181,7 +181,7 @@ except LookupError as error:
     ranked = None
     display(Markdown(f"Not computed yet: {error}."))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean rank of each method over the data sets with its interval, best first; a grey band holds what is not told apart from the best"}}
 if ranked:
     o, ordered = ranked.order, [METHODS[m].title for m in ranked.methods]
     display(plots.table([{"method": ordered[i], "mean rank": f"{o.mean[i]:.2f}", "95 % interval": f"{o.low[i]:.1f} to {o.high[i]:.1f}",
@@ -244,7 +244,7 @@ show_gaps(papers)
 # %% tags=["hide-input"]
 show_gaps(everywhere)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Selection gap of each method: a dot for each setting, a line at their mean"}}
 by_method: dict[str, list[float]] = {}
 for spec, c in everywhere or papers:
     by_method.setdefault(METHODS[spec.method].title, []).append(100 * c.gap)

@@ -166,7 +166,7 @@ model.labels_[:10], model.predict(new[:5]), model.predict_proba(new[:5]).round(3
 rows, clusters = model.sample(3, cluster=0, random_state=1)
 rows.round(2), clusters
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Codes of the rows in the plane of their two main directions, coloured by class or by cluster"}}
 flat = PCA(2).fit_transform(model.transform(X))
 if data.y is not None:
     plots.embedding(flat, data.y[~held], correct_rows(data.y[~held], model.labels_), data.class_names, "VaDE's codes")
@@ -267,7 +267,7 @@ for name, model in pictures.items():
 # %% [markdown]
 # Some members of every cluster:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Members of each cluster, a row of images each"}}
 def show_images(rows, of, title=""):
     """A row of images for each name, from the darkest to the brightest pixel of the set that they are of."""
     low, high = of.X.min(), of.X.max()
@@ -284,7 +284,7 @@ for name, model in pictures.items():
 # %% [markdown]
 # Images as HRWAE-GAN builds them again from its codes, and images that never were, drawn from VaDE's clusters:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Rows of images: the originals above those that HRWAE-GAN rebuilt, or draws from each of VaDE's clusters"}}
 of, vade = fitted_to["HRWAE-GAN"], pictures["VaDE"]
 some = of.X[np.linspace(0, len(of.X) - 1, 16).astype(int)]
 show_images({"images": some, "rebuilt": pictures["HRWAE-GAN"].reconstruct(some)}, of, "HRWAE-GAN")

@@ -61,6 +61,9 @@ def test_the_chapter_shows_its_figures_and_no_warnings(built):
     html = (first.parent / "notebooks" / "01_vade.html").read_text()
     assert len(set(re.findall(r'<img[^>]+src="([^"]+)"', html))) >= 4
     assert "Traceback" not in html and "Warning:" not in html
+    for page in (first.parent / "notebooks").glob("*.html"):
+        drawn = [tag for tag in re.findall(r"<img[^>]+>", page.read_text()) if "_images/" in tag]
+        assert drawn and all(re.search(r'alt="(?![^"]*_images/)[^"]{30,}"', tag) for tag in drawn), f"{page.name}: a figure without a word on what it shows"
     assert "|---|" not in html, "a displayed table was not rendered"
 
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genclust.datasets import DataUnavailable, load
+from genclust.lab import plots
 from genclust.lab.chapters import ParameterError, check_parameters, execute_chapter, notebook_parameters
 from genclust.lab.papers import CHAPTERS
 from genclust.lab.cli import app
@@ -137,11 +138,31 @@ def test_points_in_the_plane_have_a_chapter_too(tmp_path):
 @pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda p: p.stem)
 def test_the_pair_is_in_step_and_without_outputs(source):
     script, notebook = jupytext.read(source), nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    assert [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells] == \
-        [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in script.cells], "run `make notebooks`"
+    held, written = ([(c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb")) for c in of.cells] for of in (notebook, script))
+    assert held == written, "run `make notebooks`"
     assert notebook.metadata.kernelspec.name == "python3" and "papermill" not in notebook.metadata
     for cell in notebook.cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+def called(node: ast.AST) -> set[str]:
+    """The functions that a piece of code calls, as it names them."""
+    return {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
+
+
+@pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_cell_that_draws_says_in_words_what(source):
+    drawing = {f"plots.{name}" for name, f in vars(plots).items() if getattr(f, "__annotations__", {}).get("return") == "plt.Figure"}
+    drawing |= {"plots.plt.show", "plots.plt.subplots"}
+    alts = []
+    for cell in jupytext.read(source).cells:
+        for part in ast.parse(cell.source).body if cell.cell_type == "code" else ():
+            if isinstance(part, ast.FunctionDef):
+                drawing |= {part.name} if called(part) & drawing else set()
+            elif called(part) & drawing:
+                alts.append(cell.metadata.get("mystnb", {}).get("image", {}).get("alt"))
+                assert alts[-1] and len(alts[-1]) > 30, cell.source
+    assert alts, "a chapter without a figure"
 
 
 def test_every_notebook_has_a_chapter_and_every_chapter_a_notebook():
