@@ -231,7 +231,7 @@ def table_rows(name, prefix, rs):
         claim = claims[f"{prefix}/{column}"]
         by, percent = claim.answered_by, claim.unit == "percent"
         title = column.replace("-avg", ", avg").replace("-best", ", best").replace("-", " ") + (" (%)" if percent else " (best)")
-        row[0][title] = (f"{claim.value:.2f}" if percent else f"{claim.value:g}") + (f" ± {claim.spread:g}" if claim.spread else "")
+        row[0][title] = (f"{claim.value:.2f}" if percent else f"{claim.value:g}") + (f"\xa0±\xa0{claim.spread:g}" if claim.spread else "")
         chosen = rs if by.reduce == "mean" else sorted(rs, key=lambda r: r.metrics[by.chosen_by])[-1:]
         row[1][title] = tables.spread((in_unit(r, by.metric, claim.unit) for r in chosen), 2 if percent else 0) or "not recorded"
     return row

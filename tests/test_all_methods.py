@@ -294,7 +294,7 @@ def test_memory_is_sorted_by_the_number_that_is_shown():
     rows = grid.table_rows([grid.Cell("vade", "digits", {"accuracy": [0.5, 0.7, 0.6], "wall_seconds": [1.0, 2.0, 6.0], "nmi": [0.5] * 3,
                                                          "ari": [0.5] * 3, "peak_memory_mb": [100.0, 900.4, 200.0]})])
     assert rows[0]["peak memory (MB)"] == ("900", 900.4)
-    assert rows[0]["seconds"] == ("3.0 ± 2.6", 3.0) and rows[0]["runs"] == ("3", 3.0)
+    assert rows[0]["seconds"] == ("3.0\xa0±\xa02.6", 3.0) and rows[0]["runs"] == ("3", 3.0)
 
 
 def scored(method, dataset, accuracy, seconds=1.0, runs=grid.SEEDS):

@@ -115,3 +115,7 @@ def test_no_figure_or_row_names_a_run_by_its_profile_alone():
     for page in (ROOT / "notebooks").glob("*.py"):
         assert "spec.profile})" not in page.read_text(), page
     assert not [c.id for found in ledgers(ROOT) for c in found.claims if "ours" in (c.where.row or "")], "a paper's 'ours' is not ours"
+
+
+def test_a_mean_and_its_deviation_stay_on_one_line():
+    assert tables.spread([1.0, 3.0]) == "2.00\xa0±\xa01.41" and tables.spread([1.0], 1) == "1.0" and tables.spread([]) == ""

@@ -22,9 +22,9 @@ document.querySelectorAll("#NAME th").forEach((head, column) => head.firstChild.
   body.append(...rows.filter(row => !last(row)).sort(order), ...rows.filter(last));
 }));
 </script>"""
-SCROLL = "max-height: 34em; overflow: auto; font-size: 85%; white-space: nowrap"
+SCROLL = "max-height: 34em; overflow: auto; white-space: nowrap; margin-bottom: 1em; border: 1px solid var(--pst-color-border, silver)"
 HEAD = "position: sticky; top: 0; background: var(--pst-color-surface, white)"
-WORDS = "white-space: normal; font-size: 85%"  # in place of a number
+WORDS = "white-space: normal"  # in place of a number
 BUTTON = "all: unset; cursor: pointer"
 
 Cell = str | tuple[str, float]  # what is shown; with a number to sort by

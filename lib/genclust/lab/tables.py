@@ -43,11 +43,11 @@ def whose(record: Record) -> str:
 
 
 def spread(values: Iterable[float], digits: int = 2) -> str:
-    """Mean and sample standard deviation; of a single value the value, of none nothing."""
+    """Mean and sample standard deviation, which no line break parts; of a single value the value, of none nothing."""
     values = np.asarray(list(values), dtype=float)
     if len(values) == 0:
         return ""
-    return f"{values.mean():.{digits}f}" + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
+    return f"{values.mean():.{digits}f}" + (f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 
 def scale(records: Iterable[Record]) -> str:
