@@ -220,8 +220,8 @@ plots.table(ours)
 #
 # Averages over the seeds that are recorded. The paper's "(best)" columns are those of the model with the highest total
 # accuracy: labels chose it. They are shown with our best chosen the same way; what a choice by the objective costs instead is
-# below, for a setting with two runs or more, with noise as one more cluster. [Chapter 06](06_all_methods.ipynb) has it for all methods,
-# and counts noise as wrong, so that its numbers for the same runs are others.
+# below, for a setting with two runs or more, with noise as one more cluster. [All methods, all data](06_all_methods.ipynb) has it for
+# all methods, and counts noise as wrong, so that its numbers for the same runs are others.
 
 # %% tags=["hide-input"]
 def table_rows(name, prefix, rs):
