@@ -188,8 +188,8 @@ plots.table([{
 # ## Table 2: clustering accuracy
 #
 # The paper takes the best of 10 restarts by objective. So do we, over the seeds that are recorded; mean and standard
-# deviation over those seeds stand beside it. Of the paper's cells of LDMGI and DEC those with a dagger, both on MNIST and DEC on
-# the whole of Reuters, are quoted from Xie et al., the others it measured; our DEC has an autoencoder of its own, which is fine-tuned for longer than that of AE+GMM and VaDE: see at the end.
+# deviation over those seeds stand beside it. The paper quotes three of its cells from Xie et al.: LDMGI and DEC on
+# MNIST, and DEC on the whole of Reuters. It measured the others. Our DEC has an autoencoder of its own, which is fine-tuned for longer than that of AE+GMM and VaDE: see at the end.
 
 # %% tags=["hide-input"]
 PUBLISHED = {"gmm": "gmm", "ae+gmm": "ae+gmm", "vae+gmm": "vae+gmm", "dec": "dec", "vade": "vade", "vade-umap": None,

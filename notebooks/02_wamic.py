@@ -149,6 +149,10 @@ plots.table([{
 # paper does not show, are beside it. The chosen $K$ has the lowest median distance, the lowest BIC, the highest silhouette.
 # The distances are the critic's: its slope may exceed 1 at the price of the penalty, by $W / 2\lambda$ where it pays best, so
 # that they are larger than the distance $W$ itself, for every $K$ alike.
+#
+# The first table says how many of the runs, each alone, select each $K$, and in brackets how often the whole selection by the
+# median would fall on it if the runs were drawn again from these (bootstrap). A selection counts as reproduced if it is sure
+# in that sense. The second table has the accuracy of the runs after step 4; with a $K$ other than three it can't reach 100 %.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Box plots for each number of clusters, side by side: held-out Wasserstein distance, BIC and silhouette"}}
 def choice(record, shelf):
@@ -168,8 +172,8 @@ def choice(record, shelf):
         "K": int(k), "distance, median": f"{np.median(d):.3f}", "accuracy, mean ± sd (%)": tables.spread(of), "best (%)": f"{of.max():.2f}",
     } | ({"runs with 100 %": int((of == 100).sum())} if (scores == 100).any() else {}) for k, d, of in zip(K_of, distance, scores)]))
     medians = np.median(distance, axis=1)
-    display(Markdown(f"From one $K$ to another the median distance changes by {np.ptp(medians):.3f} at most; the runs of one $K$ lie "
-                     f"{np.ptp(distance, axis=1).mean():.3f} apart on average."))
+    display(Markdown(f"From one $K$ to another the median distance changes by {np.ptp(medians):.3f} at most; the runs of one $K$ span "
+                     f"{np.ptp(distance, axis=1).mean():.3f} on average, from the lowest to the highest."))
     return {name: int(K_of[np.median(values, axis=1).argmin()]) for name, values in criteria.items()}
 
 
@@ -179,12 +183,9 @@ if selection is not None:
     choice(selection, shelf);
 
 # %% [markdown]
-# The first table says how many of the runs, each alone, select each $K$, and in brackets how often the whole selection by the
-# median would fall on it if the runs were drawn again from these (bootstrap). A selection counts as reproduced if it is sure
-# in that sense. The second table has the accuracy of the runs after step 4; with a $K$ other than three it can't reach 100 %.
-# AE+GMM on the same centred data is steps 1 and 2 alone. The last column counts the uninterrupted stretches of a class along
-# its codes, three where they are separated; where they are, and its clusters are not, it is EM that cuts the line of codes
-# elsewhere. Without centring the moons lie off the place where the first layer's units bend, and the autoencoder reconstructs
+# AE+GMM on the same centred data is steps 1 and 2 alone. In the table below, the last column counts the uninterrupted stretches of
+# a class along its codes, three where they are separated; where they are, and its clusters are not, it is EM that cuts the line of
+# codes elsewhere. Without centring the moons lie off the place where the first layer's units bend, and the autoencoder reconstructs
 # worse.
 
 # %% tags=["hide-input"]

@@ -125,12 +125,15 @@ plots.table([{"loss": name, "value": float(value)} for name, value in zip(("L_D 
 # %% [markdown]
 # **The intermediate loss** (eq. 10) is the cosine dissimilarity of the encoder's and the decoder's maps of one side,
 # **noise attention** (eq. 11) the number of points that HDBSCAN calls noise on UMAP of $z_0$. A number of points has
-# no gradient; we read the term as the reconstruction error of these points, so that with $\beta$ for its weight they
-# count $1 + \beta$ times ($\kappa$ in the text) in the epochs that follow. The loss is
+# no gradient; we read the term as the reconstruction error of these points, which is added once more with the weight $\beta$: in
+# the epochs that follow they count $1 + \beta$ times. The loss (eq. 9) is
 #
 # $$
 # L = L_R + \alpha L_G + \kappa L_I + \beta L_N.
 # $$
+#
+# Section 3.3.3 says that the attention to noise grows by $\kappa - 1$, and that this is the $\kappa$ of equation 9, which weights $L_I$
+# there. The two can't both be meant; we keep to the equation.
 
 # %%
 encoded, decoded = (m.flatten(1) for m in found.maps[0])
