@@ -1,5 +1,6 @@
 """Generated pages and the tables of the chapters: what stands in them, and in which words."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,9 @@ def test_no_figure_or_row_names_a_run_by_its_profile_alone():
 
 def test_a_mean_and_its_deviation_stay_on_one_line():
     assert tables.spread([1.0, 3.0]) == "2.00\xa0±\xa01.41" and tables.spread([1.0], 1) == "1.0" and tables.spread([]) == ""
+
+
+def test_sets_without_a_run_share_one_table():
+    page = tables.unrecorded({"HHAR": {"VaDE": "84.46"}, "Reuters": {"DEC": "75.63", "VaDE": "77.80"}}).to_html()
+    rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>.*?</tr>", page, re.S)]
+    assert rows == [["method", "HHAR", "Reuters"], ["VaDE", "84.46", "77.80"], ["DEC", "", "75.63"]]

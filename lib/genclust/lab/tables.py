@@ -50,6 +50,12 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
     return f"{values.mean():.{digits}f}" + (f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 
+def unrecorded(published: Mapping[str, Mapping[str, str]]):
+    """Published cells of data sets that have no run here, side by side: a method a row, a set a column."""
+    methods = dict.fromkeys(method for column in published.values() for method in column)
+    return table([{"method": method} | {name: column.get(method, "") for name, column in published.items()} for method in methods])
+
+
 def scale(records: Iterable[Record]) -> str:
     """In what runs fall short of the paper's scale, as a sentence; nothing where in nothing."""
     short = shortfall([r.spec for r in records])
