@@ -7,8 +7,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
-from genclust.lab.plots import bands, curves, image_rows, tsne
+from genclust.lab.plots import bands, colours, curves, image_rows, tsne
 
 
 @pytest.fixture
@@ -55,3 +56,20 @@ def test_a_band_is_of_the_epochs_that_all_runs_have():
     (line,) = fig.axes[0].lines
     assert line.get_xdata().tolist() == [1, 3] and line.get_ydata().tolist() == [15.0, 40.0]
     plt.close("all")
+
+
+def test_a_method_keeps_its_colour_from_figure_to_figure():
+    first = colours(["AE + k-means", "soft k-means", "OT"])
+    later = colours(["soft k-means (p) (2 runs)", "OT (3 runs)", "something else", "OT (p) (1 run)", "soft k-means (2 runs)", "AE + k-means (5 runs)"])
+    assert all(later[f"{name} ({runs})"] == first[name] for name, runs in (("OT", "3 runs"), ("soft k-means", "2 runs"), ("AE + k-means", "5 runs")))
+    assert len(set(later.values())) == 6, "and no two of a figure share one"
+    assert colours(["GANMM(EM)"])["GANMM(EM)"] != colours(["GANMM"])["GANMM"]
+    assert len(set(colours(["VaDE (ours, recorded)", "VaDE, another start"]).values())) == 2
+    assert len(colours(map(str, range(12)))) == 12
+
+
+def test_a_band_has_the_colour_of_its_line():
+    ax = bands({name: [([0, 1], [1, 2]), ([0, 1], [2, 3])] for name in ("OT (p)", "OT")}, {}).axes[0]
+    lines = {line.get_label(): to_rgb(line.get_color()) for line in ax.lines}
+    drawn = [tuple(band.get_facecolor()[0][:3]) for band in ax.collections]
+    assert list(lines.values()) == drawn == [colours(["OT (p)"])["OT (p)"], colours(["OT"])["OT"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +13,24 @@ from .claims import VERDICTS
 
 COLOURS = {"reproduced": "#2b8a3e", "exceeded": "#1971c2", "not reproduced": "#c92a2a", "at reduced scale": "#e8a33d",
            "not run": "#adb5bd", "quoted": "#dee2e6", "context": "#e9ecef"}
+
+# Places in the palette, so that a method keeps its colour from figure to figure
+LINES = {"VaDE": 0, "VaDE, UMAP start": 9, "VaDE, UMAP start held": 2, "AE+GMM": 3, "VAE+GMM": 4,
+         "VaDE, pretrained in full": 0, "VaDE, few epochs of pretraining": 1, "VaDE, random initialisation": 8, "VaDE, without the KL term": 7,
+         "WAMiC": 5, "WAMiC, UMAP start": 6, "GANMM": 0, "GANMM(EM)": 1,
+         "OT": 0, "OT (p)": 9, "soft k-means": 1, "soft k-means (p)": 3, "AE + k-means": 2}
+
+
+def colours(names: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """A colour for each name: that of the method that it begins with, or else, and where that is taken, one that is free."""
+    names, places = list(names), {}
+    for name in names:
+        method = max((m for m in LINES if name == m or name.startswith((f"{m} ", f"{m},"))), key=len, default=None)
+        if method is not None and LINES[method] not in places.values():
+            places[name] = LINES[method]
+    palette = sns.color_palette("deep", max(10, len(names)))
+    free = iter(i for i in range(len(palette)) if i not in places.values())
+    return {name: palette[places[name] if name in places else next(free)] for name in names}
 
 
 def style() -> None:
@@ -53,7 +71,7 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
            xlabel: str = "epoch", ylabel: str = "accuracy (%)") -> plt.Figure:
     """For each name a line for each run, in one colour; ``levels`` are published values, dashed."""
     fig, ax = plt.subplots(figsize=(7.2, 4.2))
-    palette = dict(zip(series, sns.color_palette("deep", len(series))))
+    palette = colours(series)
     for name, runs in series.items():
         for i, (x, y) in enumerate(runs):
             ax.plot(x, y, color=palette[name], lw=1.6, alpha=0.85, label=name if i == 0 else None)
@@ -79,9 +97,9 @@ def bands(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]
         values = np.array([[own[epoch] for epoch in x] for own in at])
         means[f"{name} ({len(runs)} run{'s' if len(runs) > 1 else ''})"] = x, values.mean(0), values.min(0), values.max(0)
     fig = curves({name: [(x, mean)] for name, (x, mean, _, _) in means.items()}, levels)
-    ax = fig.axes[0]
-    for (x, _, low, high), colour in zip(means.values(), sns.color_palette("deep", len(means))):
-        ax.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    ax, palette = fig.axes[0], colours(means)
+    for name, (x, _, low, high) in means.items():
+        ax.fill_between(x, low, high, color=palette[name], alpha=0.2, lw=0)
     ax.set_title(title)
     return fig
 
