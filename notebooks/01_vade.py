@@ -50,7 +50,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from genclust.datasets import load
+from genclust.datasets import DATASETS, load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
 from genclust.lab.claims import in_unit, runs_of
@@ -198,8 +198,8 @@ plots.table([{
 PUBLISHED = {"gmm": "gmm", "ae+gmm": "ae+gmm", "vae+gmm": "vae+gmm", "dec": "dec", "vade": "vade", "vade-umap": None,
              "vade-held": None, "n2d": None}
 STARTS = ("vade", "vade-umap", "vade-held")
-SHOWN = {params.dataset: params.dataset.replace("_", "-"), "hhar": "HHAR", "rcv1_10k": "Reuters-10k", "rcv1": "Reuters, whole",
-         "reuters21578": "Reuters-21578, which is not in the paper"} | ({"mnist": "MNIST"} if params.dataset == "mnist" else {})
+SHOWN = {params.dataset: DATASETS[params.dataset].title} | {
+    "hhar": "HHAR", "rcv1_10k": "Reuters-10k", "rcv1": "Reuters, whole", "reuters21578": "Reuters-21578, which is not in the paper"}
 COLUMN = {"rcv1_10k": "reuters-10k", "rcv1": "reuters"}  # the paper's names, where they are others
 columns = {s: {m: runs_of(book, f"vade/{s}", m) for m in PUBLISHED} for s in SHOWN}
 recorded = columns[params.dataset]

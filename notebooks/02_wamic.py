@@ -49,7 +49,7 @@ import numpy as np
 import torch
 from IPython.display import Markdown, display
 
-from genclust.datasets import load
+from genclust.datasets import DATASETS, load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
 from genclust.lab.claims import runs_of
@@ -304,14 +304,14 @@ def stages(record):
 
 games = [r for found in recorded.values() for name in ("wamic", "wamic-umap") for r in found[name]] or [r for n, r in runs.items() if n == "wamic"]
 if games:
-    display(plots.table([{"run": tables.title(r), "data": r.spec.dataset, "iterations": r.spec.params["iterations"], **stages(r)} for r in games]))
+    display(plots.table([{"run": tables.title(r), "data": DATASETS[r.spec.dataset].title, "iterations": r.spec.params["iterations"], **stages(r)} for r in games]))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Clustering accuracy over the iterations of step 3, a line for each run"}}
 shown = {}
 for r in games:
     at, values = r.curve("adversarial", "accuracy")
     if at:
-        shown.setdefault(f"{METHODS[r.spec.method].title}, {r.spec.dataset} ({tables.whose(r)})", []).append((at, [100 * v for v in values]))
+        shown.setdefault(f"{METHODS[r.spec.method].title}, {DATASETS[r.spec.dataset].title} ({tables.whose(r)})", []).append((at, [100 * v for v in values]))
 if shown:
     plots.curves(shown, {}, xlabel="iteration of step 3")
     plots.plt.show()
@@ -337,7 +337,7 @@ for r in games[:3]:
     at, values = estimates(r)
     smooth = np.convolve(values, np.ones(10) / 10, "valid") if len(values) >= 10 else []
     plots.curves({"critic's estimate": [(at, values)], "rolling mean": [(at[len(at) - len(smooth):], smooth)]}, {},
-                 xlabel="iteration, warm-up included", ylabel="Wasserstein estimate").axes[0].set_title(f"{tables.title(r)}, {r.spec.dataset}")
+                 xlabel="iteration, warm-up included", ylabel="Wasserstein estimate").axes[0].set_title(f"{tables.title(r)}, {DATASETS[r.spec.dataset].title}")
     plots.plt.show()
 
 # %% [markdown]

@@ -147,6 +147,7 @@ left.set(xlabel="step", ylabel="nats")
 left.legend(fontsize=8)
 right.semilogy([s.epsilon for s in run])
 right.set(xlabel="step", ylabel="epsilon (nats)")
+fig.tight_layout()
 plots.plt.show()
 
 # %% [markdown]
@@ -175,8 +176,14 @@ plots.table([score_row(METHODS[m].title, [r]) | {"rows": r.spec.n_samples or len
 # cluster sizes over $\log K$ (1: all clusters of the same size).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A curve over the iterations for GANMM and for GANMM(EM): rows that changed cluster, or entropy of the cluster sizes"}}
-for what, name in (("moved", "rows that changed cluster"), ("balance", "entropy of the sizes / log K")):
-    plots.curves({METHODS[m].title: [runs[m].curve("ganmm", what)] for m in ("ganmm", "ganmm-em")}, {}, xlabel="iteration", ylabel=name)
+def curve(record, what, scale=1):
+    """Iterations and values of one entry of a run's history."""
+    at, values = record.curve("ganmm", what)
+    return at, [scale * v for v in values]
+
+
+for what, name, scale in (("moved", "rows that changed cluster (%)", 100), ("balance", "entropy of the sizes / log K", 1)):
+    plots.curves({METHODS[m].title: [curve(runs[m], what, scale)] for m in ("ganmm", "ganmm-em")}, {}, xlabel="iteration", ylabel=name)
     plots.plt.show()
 
 # %% [markdown]
@@ -194,6 +201,7 @@ TABLES = {
     "Table 3: MNIST, codes of a stacked autoencoder": ("table3/mnist-embedded", "ganmm/mnist_embedded", {"ganmm": "sae+ganmm", "gmm": "ae+gmm", "dec": "dec-embedded", "ganmm-em": "sae+ganmm-em"}),
     "Table 1: MNIST, pixels": ("table1/mnist", "ganmm/mnist_train", RAW),
 }
+NAMES = {experiment: title.partition(": ")[2] for title, (_, experiment, _) in TABLES.items()}
 recorded = {}
 for title, (place, experiment, methods) in TABLES.items():
     table = []
@@ -238,7 +246,7 @@ VARIANTS = ("ganmm", "ganmm-double", "ganmm-untrained", "ganmm-code", "ganmm-epo
 for experiment in ("ganmm/image_segmentation", "ganmm/artificial_characters"):
     found = {m: runs_of(book, experiment, m) for m in VARIANTS}
     if sum(map(bool, found.values())) > 1:
-        display(Markdown(f"**{experiment.split('/')[1]}**"),
+        display(Markdown(f"**{NAMES[experiment]}**"),
                 plots.table([score_row(METHODS[m].title, rs) | {
                     "empty clusters": tables.spread((r.metrics["empty_clusters"] for r in rs), 1)} for m, rs in found.items() if rs]))
     if missing := [m for m, rs in found.items() if not rs]:
@@ -281,18 +289,18 @@ else:
 # contradiction to the argument above, which holds for densities that remember their rows: critics are no densities.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Rows that changed cluster over the iterations, a line for each run of GANMM and of GANMM(EM)"}}
-def recorded_curves(what, methods, ylabel):
+def recorded_curves(what, methods, ylabel, scale=1):
     for experiment in ("ganmm/image_segmentation", "ganmm/artificial_characters"):
-        found = {METHODS[m].title: [r.curve("ganmm", what) for r in runs_of(book, experiment, m)] for m in methods}
+        found = {METHODS[m].title: [curve(r, what, scale) for r in runs_of(book, experiment, m)] for m in methods}
         if any(found.values()):
-            plots.curves({name: lines for name, lines in found.items() if lines}, {}, xlabel="iteration", ylabel=ylabel).suptitle(experiment.split("/")[1], y=0.95)
+            plots.curves({name: lines for name, lines in found.items() if lines}, {}, xlabel="iteration", ylabel=ylabel).suptitle(NAMES[experiment], y=0.95)
             plots.plt.show()
 
 
-recorded_curves("moved", ("ganmm", "ganmm-em"), "rows that changed cluster")
+recorded_curves("moved", ("ganmm", "ganmm-em"), "rows that changed cluster (%)", 100)
 ends = {(e, m): [r.curve("ganmm", "moved")[1][-1] for r in recorded[f"ganmm/{e}", m]] for e in ("image_segmentation", "artificial_characters")
         for m in ("ganmm", "ganmm-em")}
-plots.table([{"data": e, "method": METHODS[m].title, "rows that changed cluster in the last hundred iterations (%)": tables.spread(100 * v for v in moved),
+plots.table([{"data": NAMES[f"ganmm/{e}"], "method": METHODS[m].title, "rows that changed cluster in the last hundred iterations (%)": tables.spread(100 * v for v in moved),
               "seeds": len(moved)} for (e, m), moved in ends.items() if moved])
 
 # %% [markdown]
@@ -312,7 +320,7 @@ peaks = []
 for (experiment, method), found in recorded.items():
     lines = [r.curve("ganmm", "purity")[1] for r in found if r.history]
     if lines and all(lines):
-        peaks.append({"data": experiment.split("/")[1], "method": METHODS[method].title, "at the end": np.mean([v[-1] for v in lines]),
+        peaks.append({"data": NAMES[experiment], "method": METHODS[method].title, "at the end": np.mean([v[-1] for v in lines]),
                       "best on the way, by the labels": np.mean([max(v) for v in lines]), "seeds": str(len(lines))})
 display(plots.table(peaks) if peaks else Markdown("No run is recorded yet."))
 
@@ -326,12 +334,12 @@ display(plots.table(peaks) if peaks else Markdown("No run is recorded yet."))
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The critics' objective over the iterations, or images drawn by every generator, a row a cluster"}}
 for share in ("", "-50", "-10"):
-    experiment = f"ganmm/mnist_train{share}"
+    experiment, name = f"ganmm/mnist_train{share}", "MNIST, pixels" + (f", {share[1:]} % of the rows" if share else "")
     scored = {m: runs_of(book, experiment, m) for m in ("ganmm", "ganmm-fast", "ganmm-double", "ganmm-em", "gmm-raw", "dec-raw", "kmeans")}
     if not any(scored.values()):
-        display(Markdown(f"`{experiment}`: no run is recorded yet; `genclust run {experiment} --profile paper` makes them."))
+        display(Markdown(f"**{name}**: no run is recorded yet; `genclust run {experiment} --profile paper` makes them."))
         continue
-    display(Markdown(f"**{experiment}**. {tables.scale(r for found in scored.values() for r in found)}"), plots.table([score_row(METHODS[m].title, found) | {
+    display(Markdown(f"**{name}**. {tables.scale(r for found in scored.values() for r in found)}"), plots.table([score_row(METHODS[m].title, found) | {
         "purity on all of MNIST": f"{np.mean([r.metrics['purity_whole'] for r in found]):.4f}" if all("purity_whole" in r.metrics for r in found) else "",
         "channels": str(found[0].spec.params.get("channels", "")), "iterations": str(found[0].spec.params.get("iterations", ""))}
         for m, found in scored.items() if found]))
@@ -346,7 +354,7 @@ for share in ("", "-50", "-10"):
             arrays, rows = book.arrays(best), load(best.spec.dataset, n_samples=best.spec.n_samples)
             display(plots.table([{"cluster": c.cluster, "label": c.majority, "rows": c.size, "purity": c.purity}
                                  for c in cluster_purity(rows.y, arrays["labels"])]))
-            plots.image_rows({f"cluster {k}": images for k, images in enumerate(arrays["draws"])}, (28, 28), f"{METHODS[method].title}, {experiment.split('/')[1]}")
+            plots.image_rows({f"cluster {k}": images for k, images in enumerate(arrays["draws"])}, (28, 28), f"{METHODS[method].title}, {name}")
             plots.plt.show()
 
 # %% [markdown]

@@ -54,7 +54,7 @@ import torch
 from IPython.display import Markdown, display
 from sklearn.metrics import normalized_mutual_info_score
 
-from genclust.datasets import load
+from genclust.datasets import DATASETS, load
 from genclust.lab import plots, tables
 from genclust.lab.chapters import live, live_store
 from genclust.lab.claims import in_unit, runs_of
@@ -265,7 +265,7 @@ choices = {key: rs for key, rs in everything.items() if len(rs) > 1 and not key[
 for (e, m), rs in choices.items():
     totals = [100 * r.metrics["g0_accuracy_as_cluster"] for r in rs]
     chosen = totals[int(np.argmax([r.objective for r in rs]))]
-    display(Markdown(f"{rs[0].spec.dataset}, {METHODS[m].title}, group 0, noise as one more cluster: the objective takes {chosen:.2f} %, the best of {len(rs)} "
+    display(Markdown(f"{DATASETS[rs[0].spec.dataset].title}, {METHODS[m].title}, group 0, noise as one more cluster: the objective takes {chosen:.2f} %, the best of {len(rs)} "
                      f"seeds has {max(totals):.2f} %: a gap of {max(totals) - chosen:.2f} points."))
 if not choices:
     display(Markdown("No setting of this scale has two runs yet."))
@@ -281,12 +281,12 @@ if not choices:
 rows = []
 for d, experiments in (("mnist", ["mnist"]), ("fashion-mnist", ["fashion_mnist"]), ("cifar10", ["cifar10", "cifar10_jpeg"])):
     for experiment in experiments:
-        rs = recorded(experiment, "hrwae-l2")
-        rows += table_rows(f"{experiment}, HDBSCAN", f"hrwae-gan/table2/{d}/hrwae-gan-hdbscan", rs)
+        rs, name = recorded(experiment, "hrwae-l2"), DATASETS[EXPERIMENTS[f"hrwae-gan/{experiment}"].dataset].title
+        rows += table_rows(f"{name}, HDBSCAN", f"hrwae-gan/table2/{d}/hrwae-gan-hdbscan", rs)
         gmm = [100 * r.metrics["g0_accuracy_gmm"] for r in rs]
         for whose, values in (("published", [claims[f"hrwae-gan/table2/{d}/hrwae-gan-gmm/total-acc-{s}"].value for s in ("avg", "best")]),
                               (f"ours, {len(rs)} seed{'s' * (len(rs) != 1)}", [np.mean(gmm), max(gmm)] if gmm else [])):
-            rows.append({"row": f"{experiment}, GMM" if whose == "published" else "", "whose": whose, **{
+            rows.append({"row": f"{name}, GMM" if whose == "published" else "", "whose": whose, **{
                 f"total acc, {s} (%)": f"{v:.2f}" for s, v in zip(("avg", "best"), values)}})
     for c in claims.values():
         if c.id.startswith(f"hrwae-gan/table2/{d}/") and c.kind == "quoted" and c.unit == "percent":
@@ -314,7 +314,7 @@ def pick(experiment, method):
 
 record, arrays, rows = pick("mnist", "hrwae-l2")
 points = {what: plots.tsne(arrays[space], params.profile) for what, space in (("raw", "codes"), ("after UMAP", "umap_g0"))}
-plots.classes(points, rows.y[arrays["code_rows"][:len(points["raw"])]], rows.class_names, f"{METHODS[record.spec.method].title}, {record.spec.dataset} ({tables.whose(record)})");
+plots.classes(points, rows.y[arrays["code_rows"][:len(points["raw"])]], rows.class_names, f"{METHODS[record.spec.method].title}, {DATASETS[record.spec.dataset].title} ({tables.whose(record)})");
 
 # %% [markdown]
 # ## Figure 4: reconstructions with more and more groups

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from genclust.lab.plots import bands, colours, curves, image_rows, tsne
+from genclust.lab.plots import bands, boxes, colours, curves, heat_map, image_rows, tsne
 
 
 @pytest.fixture
@@ -73,3 +73,19 @@ def test_a_band_has_the_colour_of_its_line():
     lines = {line.get_label(): to_rgb(line.get_color()) for line in ax.lines}
     drawn = [tuple(band.get_facecolor()[0][:3]) for band in ax.collections]
     assert list(lines.values()) == drawn == [colours(["OT (p)"])["OT (p)"], colours(["OT"])["OT"]]
+
+
+def test_figures_stay_within_the_page_and_their_small_print_readable():
+    long = image_rows({"a": np.zeros((20, 4)), "b": np.zeros((20, 4))}, (2, 2))
+    assert long.get_figwidth() < 9 and image_rows({"a": np.zeros((10, 4))}, (2, 2)).get_figwidth() == pytest.approx(6.7)
+    assert boxes({name: np.ones((2, 3)) for name in "abc"}, [2, 3], "K").get_figwidth() < 9
+    drawn = heat_map(np.full((2, 10), np.nan), ["a", "b"], list("abcdefghij"), "label", [["not run\nyet"] * 10] * 2)
+    assert drawn.get_figwidth() < 11 and min(text.get_fontsize() for text in drawn.axes[0].texts) >= 9
+    plt.close("all")
+
+
+def test_a_legend_covers_no_line():
+    ax = curves({str(i): [([0, 1], [i, 10 - i])] for i in range(6)}, {}).axes[0]
+    ax.figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().y1 < ax.get_window_extent().y0
+    plt.close("all")

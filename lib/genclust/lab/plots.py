@@ -50,7 +50,8 @@ def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...], title: st
     ``shape`` is (h, w) or (h, w, 3). Grey images are drawn dark on white, coloured ones as they are.
     """
     n = max(len(images) for images in rows.values())
-    fig, axes = plt.subplots(len(rows), 1, figsize=(0.55 * n + 1.2, 0.58 * len(rows) + 0.3), squeeze=False)
+    side = min(0.55, 7.5 / n)  # of an image, in inches: a long row gets smaller ones, and not a figure wider than the page
+    fig, axes = plt.subplots(len(rows), 1, figsize=(side * n + 1.2, (side + 0.03) * len(rows) + 0.3), squeeze=False)
     for ax, (name, images) in zip(axes[:, 0], rows.items()):
         strip = np.ones((shape[0], n * shape[1], *shape[2:]))
         for i, image in enumerate(images):
@@ -83,7 +84,7 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
         ax.annotate(name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
                     va="center", fontsize=8, color="0.35")
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, ncol=2, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13))  # many lines leave no room within
     return fig
 
 
@@ -118,7 +119,7 @@ def objectives(points: Mapping[str, Sequence[tuple[float, float]]], xlabel: str 
 
 def boxes(panels: Mapping[str, np.ndarray], at: Sequence[int], xlabel: str, title: str = "") -> plt.Figure:
     """For each name a panel with a box for every row of its values (len(at), runs)."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.6), squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 3), squeeze=False)
     for ax, (name, values) in zip(axes[0], panels.items()):
         ax.boxplot([row[np.isfinite(row)] for row in np.asarray(values)], tick_labels=[str(k) for k in at], widths=0.55)
         ax.set(xlabel=xlabel, ylabel=name)
@@ -175,7 +176,7 @@ def classes(points: Mapping[str, np.ndarray], y: np.ndarray, names: Sequence[str
 
 def heat_map(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, notes: Sequence[Sequence[str]]) -> plt.Figure:
     """Values (rows, columns) as colours with their numbers; where one is nan, its note instead."""
-    fig, ax = plt.subplots(figsize=(1.05 * len(columns) + 2.6, 0.42 * len(rows) + 1.4))
+    fig, ax = plt.subplots(figsize=(0.75 * len(columns) + 2.6, 0.42 * len(rows) + 1.4))
     # Colours are those of each column's own range: sets differ far more than methods do
     low, high = (pick(values, axis=0, initial=start, where=np.isfinite(values)) for pick, start in ((np.min, np.inf), (np.max, -np.inf)))
     with np.errstate(invalid="ignore"):
@@ -184,7 +185,7 @@ def heat_map(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], la
                 mask=~np.isfinite(values), xticklabels=columns, yticklabels=rows, linewidths=1, annot_kws={"size": 9},
                 cbar_kws={"label": label, "ticks": []})
     for i, j in zip(*np.nonzero(~np.isfinite(values))):
-        ax.text(j + 0.5, i + 0.5, notes[i][j], ha="center", va="center", fontsize=7, color="0.4")
+        ax.text(j + 0.5, i + 0.5, notes[i][j], ha="center", va="center", fontsize=9, color="0.4")
     ax.set_xticklabels(columns, rotation=30, ha="right")
     ax.grid(False)
     return fig
