@@ -60,6 +60,20 @@ plots.style()
 book = RecordStore(project_root() / "book" / "records")
 
 # %% [markdown]
+# ## What to pick
+#
+# These sentences are put together from the records, and change with them. What they rest on follows: the protocol, the table, and how
+# sure the order is.
+
+# %% tags=["remove-input"]
+found, ranked, lacking = grid.cells(book), None, ""
+try:
+    ranked = grid.ranked(found)
+except LookupError as error:
+    lacking = f"Not computed yet: {error}."
+display(Markdown("\n".join(f"- {line}" for line in grid.advice(found)) if ranked else lacking))
+
+# %% [markdown]
 # ## The protocol
 #
 # One for all, and all of it decided without a label:
@@ -131,7 +145,6 @@ plots.table([{
 # round. A cell without a run says why.
 
 # %% tags=["hide-input"]
-found = grid.cells(book)
 rows = grid.table_rows(found)
 HTML(sortable(rows, rows[0]))
 
@@ -156,7 +169,7 @@ plots.table([{"set": DATASETS[d].title, "command": f"genclust run all/{d} --prof
 def note(cell):
     """Why there is no run, in a word or two."""
     if all_methods.unfit(cell.method, cell.dataset):
-        return "images\nonly" if cell.missing == "images only" else "too\nwide"
+        return "images\nonly" if cell.missing == "images only" else "takes\nhours" if DATASETS[cell.dataset].image_shape else "too\nwide"
     return "not run\nyet" if cell.missing == "not run yet" else "no data\nhere"
 
 
@@ -174,13 +187,6 @@ plots.heat_map(100 * grid.matrix(found), titles, names, "worst to best on the se
 # difference, which of them do: what lies in the grey band is not told apart from the best. It knows nothing of seeds, and with
 # so few sets it tells little apart.
 
-# %% tags=["hide-input"]
-try:
-    ranked = grid.ranked(found)
-except LookupError as error:
-    ranked = None
-    display(Markdown(f"Not computed yet: {error}."))
-
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Mean rank of each method over the data sets with its interval, best first; a grey band holds what is not told apart from the best"}}
 if ranked:
     o, ordered = ranked.order, [METHODS[m].title for m in ranked.methods]
@@ -190,14 +196,8 @@ if ranked:
     display(Markdown(f"Friedman: p = {o.p:.2g}; critical difference {o.critical:.2f}; sets: {', '.join(ranked.sets)}."))
     plots.mean_ranks(ordered, o.mean, o.low, o.high, o.critical)
     plots.plt.show()
-
-# %% [markdown]
-# ## What to pick
-#
-# These sentences are put together from the records, and change with them.
-
-# %% tags=["hide-input"]
-display(Markdown("\n".join(f"- {line}" for line in grid.advice(found)) if ranked else "Not computed yet: see above."))
+else:
+    display(Markdown(lacking))
 
 # %% [markdown]
 # ## Choosing without labels
@@ -207,8 +207,9 @@ display(Markdown("\n".join(f"- {line}" for line in grid.advice(found)) if ranked
 # say. For every setting with two or more recorded runs: the score of the run that the objective takes; the median over the runs
 # and their spread, from lowest to highest; the best run, which only labels can find (an **oracle**: nobody has it in
 # practice); and the **selection gap** between the two. None of the five papers reports it. The score is the accuracy over all rows; where
-# HDBSCAN leaves some out as noise, these count as wrong (`accuracy_total`), while [chapter 05](05_hrwae_gan.ipynb) takes them for one
-# more cluster, as that paper seems to. *Tau* is Kendall's: whether runs with the better objective are the better ones, from -1 to 1.
+# HDBSCAN leaves some out as noise, these count as wrong (`accuracy_total`), while [HRWAE-GAN's chapter](05_hrwae_gan.ipynb) takes them for one
+# more cluster, as that paper seems to. *Tau* is Kendall's: whether runs with the better objective are the better ones, from -1 to 1. It
+# counts every pair of runs alike, the gap only the run taken: they can differ.
 
 # %% tags=["hide-input"]
 def gap_rows(choices):

@@ -258,6 +258,10 @@ def test_a_missing_cell_says_why(made, monkeypatch):
     assert all("tables of up to 64 features" in found["ganmm", d].missing for d in ("hhar", "reuters21578", "rcv1_10k"))
     assert found["vade", "mnist"].missing == "not run yet" and "data not here (genclust data fetch hhar)" in found["vade", "hhar"].missing
     assert "data not here (genclust data add cifar10_jpeg PATH)" in found["vade", "cifar10_jpeg"].missing
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "why_not_run", lambda dataset: "data not here")
+        there = {(c.method, c.dataset): c.missing for c in grid.cells(store)}
+    assert there["dec", "digits"] == "not run yet" and there["vade", "mnist"] == "data not here", "where a run of a set is, its data were"
     cell = found["vade", "digits"]
     assert not cell.missing and len(cell.values["accuracy"]) == 2 and cell.mean("accuracy") == np.mean(cell.values["accuracy"])
     monkeypatch.setattr(grid, "speaking", lambda specs: {spec.id for spec in specs if spec.method != "vade"})  # a run with parameters of its own has no cell
@@ -328,6 +332,11 @@ def test_the_gallery_has_a_line_for_every_method():
     page = (ROOT / "notebooks" / "07_gallery.py").read_text()
     parts = {"Autoencoder", "VAE", "UMAPEmbedding", "TrainableMixture", "FullMixture", "transport", "__version__"}
     assert not [name for name in genclust.__all__ if name not in parts and f"{name}(" not in page]
+
+
+def test_the_answer_stands_before_what_it_rests_on():
+    page = (ROOT / "notebooks" / "06_all_methods.py").read_text()
+    assert page.index("## What to pick") < page.index("grid.advice(found)") < page.index("## The protocol") < page.index("## The table")
 
 
 def test_both_pages_are_where_a_reader_looks_for_them():

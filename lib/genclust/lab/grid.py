@@ -56,17 +56,19 @@ def methods() -> list[str]:
 def cells(store: RecordStore) -> list[Cell]:
     """Every method on every set, from the records of the paper profile."""
     found: dict[tuple[str, str], list[dict]] = {}
+    held = {head["spec"]["dataset"] for head in store.heads()}
     heads = list(store.heads(paper="all", profile="paper"))
     ids = speaking(Spec.model_validate(head["spec"]) for head in heads)
     for head in heads:
         if head["id"] in ids:
             found.setdefault((head["spec"]["method"], head["spec"]["dataset"]), []).append(head)
-    return [_cell(m, dataset, found.get((m, dataset), [])) for dataset in SETS for m in methods()]
+    return [_cell(m, dataset, found.get((m, dataset), []), dataset in held) for dataset in SETS for m in methods()]
 
 
-def _cell(method: str, dataset: str, heads: list[dict]) -> Cell:
+def _cell(method: str, dataset: str, heads: list[dict], had: bool = False) -> Cell:
+    """``had``: whether some run of the book is on these data, so that they were there for it."""
     if not heads:
-        return Cell(method, dataset, {}, unfit(method, dataset) or why_not_run(dataset))
+        return Cell(method, dataset, {}, unfit(method, dataset) or ("not run yet" if had else why_not_run(dataset)))
     values = {metric: [score_of(head["metrics"], metric) for head in heads] for metric in METRICS}
     values |= {key: [head["provenance"][key] for head in heads] for key in ("wall_seconds", "peak_memory_mb")}
     return Cell(method, dataset, values)
