@@ -268,6 +268,11 @@ for name, model in pictures.items():
 # Some members of every cluster:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Members of each cluster, a row of images each"}}
+def spread(rows, n=16):
+    """As many rows as are shown, from the first to the last: those of a folder stand class by class."""
+    return rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
+
+
 def show_images(rows, of, title=""):
     """A row of images for each name, from the darkest to the brightest pixel of the set that they are of."""
     low, high = of.X.min(), of.X.max()
@@ -277,16 +282,17 @@ def show_images(rows, of, title=""):
 
 for name, model in pictures.items():
     of = fitted_to[name]
-    members = {f"cluster {k}": of.X[model.labels_ == k][:16] for k in np.unique(model.labels_)[:SHOWN]}
+    members = {f"cluster {k}": spread(of.X[model.labels_ == k]) for k in np.unique(model.labels_)[:SHOWN]}
     right = "" if of.y is None else f": {100 * scores(of.y, model.labels_)['accuracy']:.0f} % in the cluster of their class"
     show_images(members, of, name + right)
 
 # %% [markdown]
-# Images as HRWAE-GAN builds them again from its codes, and images that never were, drawn from VaDE's clusters:
+# Images as HRWAE-GAN builds them again from its codes, and images that never were, drawn from VaDE's clusters. After so few epochs on so
+# few images neither can be good: the pictures show what the calls return, and not what the methods can do.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Rows of images: the originals above those that HRWAE-GAN rebuilt, or draws from each of VaDE's clusters"}}
 of, vade = fitted_to["HRWAE-GAN"], pictures["VaDE"]
-some = of.X[np.linspace(0, len(of.X) - 1, 16).astype(int)]
+some = spread(of.X)
 show_images({"images": some, "rebuilt": pictures["HRWAE-GAN"].reconstruct(some)}, of, "HRWAE-GAN")
 show_images({f"cluster {k}": vade.sample(16, cluster=k, random_state=1)[0] for k in range(min(n_groups, SHOWN))}, images, "VaDE's draws")
 
