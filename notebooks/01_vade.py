@@ -288,7 +288,8 @@ plots.curves(shown, levels);
 # longer, because its bound was still rising where the others end. So the table compares runs at the last epoch that all
 # of them have, and gives the end of each beside it; it follows them from the end of the held epochs (where there are any)
 # over the first free epoch. The figure sets the ELBO of that common epoch against the accuracy there. Labels give
-# the accuracy and decide nothing: whoever has only the ELBO chooses the run furthest to the right.
+# the accuracy and decide nothing: whoever has only the ELBO chooses the run furthest to the right. The ELBO of an epoch is the mean
+# over its batches, while the weights still move; that of all rows is computed once, with the weights at the end.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Points, one for each run: its ELBO from left to right, its accuracy from below, a marker for each start"}}
 tried = [(r, dict(zip(*curve(r, "vade"))), dict(zip(*r.curve("vade", "elbo")))) for m in STARTS for r in recorded[m]]

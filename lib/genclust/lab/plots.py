@@ -84,7 +84,7 @@ def curves(series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]
         ax.annotate(name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
                     va="center", fontsize=8, color="0.35")
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(fontsize=8, ncol=2, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13))  # many lines leave no room within
+    ax.legend(fontsize=8, ncol=2, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17))  # many lines leave no room within
     return fig
 
 
