@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from genclust.lab.plots import bands, boxes, colours, curves, heat_map, image_rows, tsne
+from genclust.lab.claims import VERDICTS
+from genclust.lab.plots import bands, boxes, colours, curves, heat_map, image_rows, tsne, verdict_bars
 
 
 @pytest.fixture
@@ -88,4 +89,19 @@ def test_a_legend_covers_no_line():
     ax = curves({str(i): [([0, 1], [i, 10 - i])] for i in range(6)}, {}).axes[0]
     ax.figure.canvas.draw()
     assert ax.get_legend().get_window_extent().y1 < ax.get_window_extent().y0
+    plt.close("all")
+
+
+def luminance(colour):
+    """As the Web Content Accessibility Guidelines define it."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+
+def test_numbers_can_be_read_on_every_verdicts_colour_and_verdicts_told_apart():
+    ax = verdict_bars({"A": dict.fromkeys(VERDICTS, 10)}).axes[0]
+    assert len(ax.texts) == len(ax.patches) == len({(bar.get_facecolor(), bar.get_hatch()) for bar in ax.patches}) == len(VERDICTS)
+    for bar, text in zip(ax.patches, ax.texts):
+        low, high = sorted((luminance(bar.get_facecolor()[:3]), luminance(text.get_color())))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, text
     plt.close("all")

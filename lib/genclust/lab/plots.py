@@ -11,8 +11,10 @@ import seaborn as sns
 
 from .claims import VERDICTS
 
-COLOURS = {"reproduced": "#2b8a3e", "exceeded": "#1971c2", "not reproduced": "#c92a2a", "at reduced scale": "#e8a33d",
-           "not run": "#adb5bd", "quoted": "#dee2e6", "context": "#e9ecef"}
+COLOURS = {"reproduced": "#237a36", "exceeded": "#1971c2", "not reproduced": "#c92a2a", "at reduced scale": "#e8a33d",
+           "not run": "#adb5bd", "quoted": "#dee2e6", "context": "#dee2e6"}
+HATCHES = {"context": "///"}  # greys enough for a third one there are not
+DARK = ("reproduced", "exceeded", "not reproduced")  # white numbers can be read on these, black ones on the others
 
 # Places in the palette, so that a method keeps its colour from figure to figure
 LINES = {"VaDE": 0, "VaDE, UMAP start": 9, "VaDE, UMAP start held": 2, "AE+GMM": 3, "VAE+GMM": 4,
@@ -224,9 +226,9 @@ def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> plt.Figure:
         for verdict in VERDICTS:
             n = count.get(verdict, 0)
             if n:
-                ax.barh(i, n, left=left, color=COLOURS[verdict], edgecolor="white", label=verdict)
+                ax.barh(i, n, left=left, color=COLOURS[verdict], edgecolor="white", hatch=HATCHES.get(verdict), label=verdict)
                 if n > 0.02 * widest:
-                    ax.text(left + n / 2, i, str(n), ha="center", va="center", fontsize=9)
+                    ax.text(left + n / 2, i, str(n), ha="center", va="center", fontsize=9, color="white" if verdict in DARK else "black")
                 left += n
     handles = {label: handle for handle, label in zip(*ax.get_legend_handles_labels())}
     ordered = [v for v in VERDICTS if v in handles]
