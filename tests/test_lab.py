@@ -608,7 +608,7 @@ def test_papers_that_disagree_about_a_cell_are_found():
     same = disagreements([ledger("a", 84.3, "percent"), ledger("b", 0.843, "index")])
     assert "1 cells stand in more than one paper; in 0" in same and "84.30" not in same
     other = disagreements([ledger("a", 84.3, "percent"), ledger("b", 0.85, "index"), ledger("c", 1, "percent", "x/mnist/accuracy")])
-    assert "in 1 of them" in other and "A: 84.30 %" in other and "B: 0.8500" in other and "0.70" in other and "C:" not in other
+    assert "in 1 of them" in other and "A: 84.30 %" in other and "B: 85.00 %" in other and "0.70" in other and "C:" not in other
 
 
 def test_every_ledger_is_whole_and_its_cells_use_the_same_words():

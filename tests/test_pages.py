@@ -8,7 +8,7 @@ import pytest
 from genclust.lab import tables
 from genclust.lab.claims import Answer, Claim, Ledger
 from genclust.lab.experiments import make_specs
-from genclust.lab.pages import headline_rows, ledger_table, ledgers, measured_text, overview
+from genclust.lab.pages import disagreements, headline_rows, ledger_table, ledgers, measured_text, overview
 from genclust.lab.papers import CHAPTERS
 from genclust.lab.records import RecordStore
 from genclust.lab.runner import execute
@@ -126,3 +126,20 @@ def test_sets_without_a_run_share_one_table():
     page = tables.unrecorded({"HHAR": {"VaDE": "84.46"}, "Reuters": {"DEC": "75.63", "VaDE": "77.80"}}).to_html()
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>.*?</tr>", page, re.S)]
     assert rows == [["method", "HHAR", "Reuters"], ["VaDE", "84.46", "77.80"], ["DEC", "", "75.63"]]
+
+
+# -- cells of several papers -----------------------------------------------------------------------------
+
+
+def test_each_papers_setting_has_its_measured_value_on_one_scale():
+    def of(paper, value, unit, measured, experiment):
+        one = claim(f"{paper}/table1/cell", value=value, unit=unit, cell="dec/mnist/accuracy",
+                    answered_by=dict(experiment=experiment, method="dec", metric="accuracy", reduce="mean"))
+        found = Answer(claim=one, verdict="not reproduced", measured=measured, low=measured - 1, high=measured + 1, values=[measured, measured])
+        return Ledger(paper=paper, short=paper.upper(), title=paper, citation=paper, year=2000, claims=[one]), [found]
+
+    mixed = disagreements([of("vade", 84.3, "percent", 83.0, "vade/mnist"), of("ganmm", 0.85, "index", 0.5, "ganmm/mnist_train")])
+    assert "| apart (points) |" in mixed and "| 0.70 |" in mixed and "0.8500" not in mixed
+    assert "VADE (`vade/mnist`): 83.00 % (mean of 2;" in mixed and "GANMM (`ganmm/mnist_train`): 50.00 % (mean of 2; 50.00 % to 50.00 %" in mixed
+    alike = disagreements([of("vade", 0.84, "index", 0.8, "vade/mnist"), of("ganmm", 0.85, "index", 0.5, "ganmm/mnist_train")])
+    assert "VADE: 0.8400" in alike and "| 1.00 |" in alike, "where all print fractions, fractions"

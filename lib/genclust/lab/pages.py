@@ -139,11 +139,11 @@ def overview(found: Found, picture: Path) -> str:
     main = table(["paper", *HEADLINE], [[ledger.short, *row] for ledger, given in found for row in headline_rows(ledger, given)])
     drawn = f"![Verdicts on every claim, by paper]({picture.name})"
     counted = table(["verdict", *counts], [[v, *(str(count.get(v, 0)) for count in counts.values())] for v in VERDICTS])
-    return f"{main}\n\nAll of their claims, counted by verdict:\n\n{drawn}\n\n{counted}"
+    return f"{main}\n\nAll of their claims, counted by verdict:\n\n{drawn}\n\nWhat each word means: [verdicts](protocol.md).\n\n{counted}"
 
 
 def disagreements(found: Found) -> str:
-    """The cells that more than one paper reports, where they differ, with what we measured."""
+    """The cells that more than one paper reports, where they differ, with what we measured in the setting of each."""
     cells: dict[str, list[tuple[Ledger, Answer]]] = {}
     for ledger, given in found:
         for a in given:
@@ -154,18 +154,33 @@ def disagreements(found: Found) -> str:
     rows = []
     for cell, held in sorted(differing.items()):
         method, data, metric = cell.split("/")
+        values = [in_percent(a.claim) for _, a in held]
+        if len({a.claim.unit for _, a in held}) > 1:
+            held = [(ledger, _as_percent(a)) for ledger, a in held]
         printed = "<br>".join(f"{ledger.short}: {value_text(a.claim.value, a.claim.unit)} ({a.claim.where}"
                               f"{', quoted' if a.claim.kind == 'quoted' else ''})" for ledger, a in held)
-        values = [in_percent(a.claim) for _, a in held]
-        measured = next((measured_text(a) for _, a in held if a.measured is not None), "")
+        measured = "<br>".join(f"{ledger.short} (`{a.claim.answered_by.experiment}`): {measured_text(a)}" for ledger, a in held if a.measured is not None)
         rows.append([f"{method}, {data}, {metric}", printed, f"{max(values) - min(values):.2f}", measured])
-    text = table(["cell", "printed", "apart, in hundredths", "measured"], rows)
+    text = table(["cell", "printed", "apart (points)", "measured, in the setting of each paper"], rows)
     return f"{len(shared)} cells stand in more than one paper; in {len(differing)} of them the papers differ.\n\n{text}"
 
 
 def in_percent(claim: Claim) -> float:
     """A claim's value on one scale, whether its paper prints fractions or percentages."""
     return round(100 * claim.value if claim.unit == "index" else claim.value, 4)
+
+
+def _as_percent(a: Answer) -> Answer:
+    """An answer in per cent, for a table where another paper prints percentages."""
+    if a.claim.unit != "index":
+        return a
+
+    def times(value: float | None) -> float | None:
+        return None if value is None else 100 * value
+
+    claim = a.claim.model_copy(update={"unit": "percent", "value": times(a.claim.value), "spread": times(a.claim.spread)})
+    return a.model_copy(update={"claim": claim, "measured": times(a.measured), "low": times(a.low), "high": times(a.high),
+                                "values": [100 * value for value in a.values]})
 
 
 def status_page(found: Found, root: Path) -> str:
