@@ -304,6 +304,31 @@ def test_every_variant_fits_and_is_used(changes):
         assert max(float(p.detach().abs().max()) for p in model.module_.critics.parameters()) <= 0.01 + 1e-7
 
 
+IMAGES = (load_digits().data[:513] / 16).astype(np.float32)  # a piece of the critics' and one row more
+
+
+def test_a_critics_image_belongs_where_it_does_alone_or_in_company():
+    """In training a batch's own statistics normalise it; what is asked after the fit must not depend on what else is asked."""
+    model = small(networks="dcgan", channels=4, e_step="critics", clip=0.1).fit(IMAGES)
+    assert np.array_equal(model.predict(IMAGES), model.labels_)
+    together, order = model.transform(IMAGES), np.random.default_rng(0).permutation(513)
+    assert model.transform(IMAGES[order]) == pytest.approx(together[order], abs=1e-5)
+    assert np.concatenate([model.transform(IMAGES[i:i + 1]) for i in range(20)]) == pytest.approx(together[:20], abs=1e-5)
+    alike = model.labels_ == model.labels_[0]
+    assert not alike.all() and model.transform(IMAGES[alike]) == pytest.approx(together[alike], abs=1e-5)
+    assert np.ptp(together, axis=0).min() > 1e-3  # nor are they all the same
+
+
+def test_the_statistics_of_a_critic_are_those_of_all_rows():
+    """Settled by pieces it scores as if all of them were one batch."""
+    critic = ReplicaCritic(64, 3, [torch.Generator().manual_seed(i) for i in range(2)], batch_norm=True)
+    rows = torch.as_tensor(IMAGES[:40])
+    as_one_batch = critic(rows.expand(2, 40, 64))
+    critic.settle(rows.split([30, 10]))
+    torch.testing.assert_close(critic(rows.expand(2, 40, 64)), as_one_batch, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(critic(rows[:1].expand(2, 1, 64)), as_one_batch[:, :1], rtol=1e-3, atol=1e-4)
+
+
 def test_the_untrained_output_stays_as_it_started():
     model = small(quirks=("untrained output",)).fit(BLOBS)
     start = model._build(4, torch.Generator().manual_seed(model.seed_)).classifier

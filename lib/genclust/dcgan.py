@@ -39,14 +39,17 @@ def _stacked(shape: Sequence[int], generators: Sequence[torch.Generator]) -> nn.
 
 
 class _Normalise(nn.Module):
-    """Batch normalisation of (batch, channels, ...) by the statistics of the batch at hand, in use as in training."""
+    """Batch normalisation of (batch, channels, ...) by the statistics of the batch at hand, until it has a ``mean`` and a
+    ``variance`` for good."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.scale, self.offset = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", None)
+        self.register_buffer("variance", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, None, None, self.scale, self.offset, training=True)
+        return F.batch_norm(x, self.mean, self.variance, self.scale, self.offset, training=self.mean is None)
 
 
 class ReplicaGenerator(nn.Module):
@@ -111,6 +114,23 @@ class ReplicaCritic(nn.Module):
             x = F.leaky_relu(x, 0.2)
         x = x.reshape(batch, K, -1)
         return (torch.einsum("bku,ku->kb", x, self.last) + self.last_bias[:, None])[..., None]
+
+    @torch.no_grad()
+    def settle(self, pieces: Sequence[Tensor]) -> None:
+        """Normalises every row, from now on, by the statistics of all ``pieces`` (batch, n_features) together: what a critic says
+        of a row then depends on no other that is asked with it."""
+        sizes = torch.tensor([float(len(piece)) for piece in pieces], dtype=torch.double)
+        shares = (sizes / sizes.sum())[:, None].to(pieces[0].device)
+        for norm in self.norms or ():  # in turn: the second is fed by the first
+            found: list[tuple[Tensor, Tensor]] = []
+            hook = norm.register_forward_pre_hook(
+                lambda _, fed: found.append(torch.var_mean(fed[0].double().flatten(2), (0, 2), correction=0)))
+            for piece in pieces:
+                self(piece.expand(self.replicas, *piece.shape))
+            hook.remove()
+            variances, means = map(torch.stack, zip(*found))
+            mean = (shares * means).sum(0)
+            norm.mean, norm.variance = mean.float(), (shares * (variances + (means - mean).square())).sum(0).float()
 
 
 class ImageClassifier(nn.Module):

@@ -27,6 +27,7 @@ from .networks import MLP, ReplicaMLP
 SIGMA = ((0, 0.5), (500, 0.2), (1000, 0.1), (2000, 0.04))  # the authors' code; the paper says that it shrinks
 QUIRKS = ("double softmax", "untrained output", "single-cluster batches", "unclipped pretraining")
 LOG_EVERY = 100  # iterations
+PIECE = 512  # rows that the critics score at once
 SCALERS = {"deviation": StandardScaler, "range": partial(RobustScaler, with_centering=False, quantile_range=(0, 100))}
 
 
@@ -68,9 +69,13 @@ class GANMMNetwork(nn.Module):
         """(n, D) -> (n, K): the classifier's logits, or the score that each critic gives to the row."""
         if e_step == "classifier":
             return self.classifier(x).float()
-        # Few rows at once: K critics of images are wide
-        scores = [self.critics(piece.expand(len(self.shares), *piece.shape)) for piece in x.split(512)]
+        scores = [self.critics(piece.expand(len(self.shares), *piece.shape)) for piece in in_pieces(x)]
         return torch.cat(scores, 1).float()[..., 0].T
+
+
+def in_pieces(x: Tensor) -> tuple[Tensor, ...]:
+    """Few rows at once, K critics of images being wide; and of several never a single one, which has no statistics of a batch."""
+    return x.tensor_split(-(-len(x) // PIECE)) if len(x) % PIECE == 1 else x.split(PIECE)
 
 
 class _EpsilonEM:
@@ -255,6 +260,11 @@ class GANMM(ClusterMixin, DeepEstimator):
 
     Notes
     -----
+    With ``e_step="critics"``, ``"dcgan"`` and clipping, each critic normalises what it is shown. While it is trained, that is by the
+    rows at hand, as it goes with batches; once the fit has ended it is by the statistics of all of X, so that a row's cluster
+    depends on no other row that is asked with it. ``labels_`` are those of ``predict(X)``, and may differ from what the last E-step
+    and the last row of ``history_`` saw.
+
     A cluster smaller than a batch repeats its rows. One that no row belongs to takes the rows of the highest posterior
     for it, one for every ``batch_size`` rows, as its own, so that its GAN stays in the game; it may still end empty.
     """
@@ -413,11 +423,20 @@ class GANMM(ClusterMixin, DeepEstimator):
         best = q.topk(max(1, len(q) // self.batch_size), dim=0).indices.T
         return mine | (torch.zeros_like(mine).scatter_(1, best, True) & empty[:, None])
 
+    @torch.no_grad()
+    def _logits(self, X: Tensor) -> Tensor:
+        """The scores of every cluster, (n, K)."""
+        if self.e_step == "critics":  # which has pieces of its own
+            return self.module_.cluster_logits(X, self.e_step)
+        return self._map(lambda x: self.module_.cluster_logits(x, self.e_step), X)
+
     def _posterior(self, X: Tensor) -> Tensor:
         """q(k | x) of the classifier, or the softmax of the critics' scores: (n, K)."""
-        return self._map(lambda x: self.module_.cluster_logits(x, self.e_step).softmax(1), X)
+        return self._logits(X).softmax(1)
 
     def _conclude(self, X):
+        if self.e_step == "critics" and self.networks == "dcgan":
+            self.module_.critics.settle(in_pieces(X))
         q = self._posterior(X)
         self.labels_ = q.argmax(1).cpu().numpy()
         self.weights_ = np.bincount(self.labels_, minlength=self.n_clusters) / len(X)
@@ -433,7 +452,7 @@ class GANMM(ClusterMixin, DeepEstimator):
 
     def transform(self, X) -> np.ndarray:
         """The scores of every cluster, (n, K) float32: the classifier's logits, or the critics' scores."""
-        return self._map(lambda x: self.module_.cluster_logits(x, self.e_step), self._rows(X)).cpu().numpy()
+        return self._logits(self._rows(X)).cpu().numpy()
 
     def predict_proba(self, X) -> np.ndarray:
         """The classifier's q(k | x), or the softmax of the critics' scores: (n, K) float32."""
