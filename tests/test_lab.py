@@ -656,6 +656,10 @@ def test_a_malformed_ledger_names_the_file_and_the_field(tmp_path):
     path.write_text(text + "  - id: vade/table1/mnist/samples\n    where: {table: \"1\"}\n    kind: context\n")
     with pytest.raises(ValueError, match="stands twice"):
         claims.read_ledger(path)
+    path.write_text(text.replace("    unit: percent\n", "    unit: percent\n    unit: index\n", 1))
+    line = 1 + path.read_text().splitlines().index("    unit: index")
+    with pytest.raises(ValueError, match=rf"vade\.yml(.|\n)*'unit' stands twice(.|\n)*line {line}"):
+        claims.read_ledger(path)
 
 
 def test_the_vade_ledger_holds_every_cell_of_the_tables():

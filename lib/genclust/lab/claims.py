@@ -154,20 +154,29 @@ class Ledger(_Strict):
         return self
 
 
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # C is ten times as fast, where the library was built with it
+    """Refuses a key that stands twice in a mapping: YAML's own loader takes the last, and says nothing of the others."""
+
+    def construct_mapping(self, node, deep=False):
+        seen: list = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_ledger(path: Path) -> Ledger:
     """A claims file. ValueError that names the file, and the line and the field that are wrong."""
     text = path.read_text()
     try:
-        return Ledger.model_validate(yaml.load(text, Loader=LOADER))
+        return Ledger.model_validate(yaml.load(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
-        root = yaml.compose(text, Loader=LOADER)
+        root = yaml.compose(text, Loader=_Loader)
         lines = [f"  line {_line(root, e['loc'])}, {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
         raise ValueError("\n".join([f"{path} does not fit the ledger's schema:", *lines])) from error
-
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where the library was built with it
 
 
 def _line(node: yaml.Node, place: tuple[str | int, ...]) -> int:
