@@ -1,4 +1,4 @@
-"""Networks: fully connected stacks with the initialisation that the papers' frameworks used."""
+"""Networks: fully connected stacks with the initialisation that the frameworks of most of the papers used."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 def glorot(layer: nn.Module, generator: torch.Generator) -> nn.Module:
     """The layer, with Glorot-uniform weights and zero bias.
 
-    The five papers were written in Keras, Theano and TensorFlow, which start layers this
-    way; torch's default is narrower and gives visibly worse codes.
+    Most of the papers were written in Keras, Theano and TensorFlow, which start layers this way. WAMiC's names PyTorch, whose
+    default is narrower; its layers start here as the others' do.
     """
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     if layer.bias is not None:
