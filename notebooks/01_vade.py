@@ -320,8 +320,10 @@ if len(both) > 3:
 #
 # Section 4.2 says that a random initialisation works too, that pretraining makes training more stable, and that few epochs of
 # it are enough; section 3.2 that EM on the codes assigns as well as eq. 12; section 3.3 that training without the KL term is
-# unstable. It prints no figure for any of these. Here they are measured over seeds on 10 000 of the digits. Without
-# the KL term the mixture learns nothing, so its own assignment is the start's, on codes that have moved on.
+# unstable. It prints no figure for any of these. Here they are measured over seeds on 10 000 of the digits. An epoch of
+# these is a small part of the paper's, and all our pretraining on them hardly more than what it may mean by few epochs: on
+# that statement no verdict is drawn. Without the KL term the mixture learns nothing, so its own assignment is the start's,
+# on codes that have moved on.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Clustering accuracy over the epochs of VaDE pretrained, pretrained for few epochs, from random weights, and without the KL term"}}
 start = {METHODS[m].title: found for m in ("vade-pretrained", "vade-few", "vade-random", "vade-no-kl")

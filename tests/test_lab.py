@@ -16,6 +16,7 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
+from genclust import VaDE
 from genclust.datasets import DATASETS, load
 from genclust.lab import claims, replay
 from genclust.lab.cli import app, parse_overrides, parse_seeds, summary
@@ -671,6 +672,23 @@ def test_the_vade_ledger_holds_every_cell_of_the_tables():
         if c.answered_by:
             methods = {c.answered_by.method, c.answered_by.against} - {None}
             assert methods <= set(EXPERIMENTS[c.answered_by.experiment].methods), c.id
+
+
+def in_steps(experiment, method, key="epochs", rows=70_000):
+    """What the epochs of a method come to in steps, as the claims write them."""
+    params = EXPERIMENTS[experiment].methods[method]
+    return f"{rows // VaDE().batch_size * params[key]:,}".replace(",", " ")
+
+
+def test_statements_on_a_part_of_vades_training_say_so():
+    """The paper's batch is smaller, so as many epochs are fewer steps here, of which no parameter in the catalogue tells."""
+    found = {c.id.removeprefix("vade/"): c.reduced for c in claims.read_ledger(ROOT / "book" / "claims" / "vade.yml").claims}
+    for id_ in ("order/mnist/vade-over-ae+gmm", "order/mnist/vade-over-vae+gmm", "section3.3/mnist/kl-term"):
+        assert in_steps("vade/mnist", "vade") in found[id_] and "105 000" in found[id_]
+    assert in_steps("vade/mnist-k7", "vade") in found["figure5/mnist/k7"]
+    for method in ("vade-few", "vade-pretrained"):
+        for key in ("layer_epochs", "pretrain_epochs"):
+            assert in_steps("vade/mnist-start", method, key, 10_000) in found["section4.2/general/few-epochs"].replace(",", "").split()
 
 
 # -- the book's own records ----------------------------------------------------------------------------

@@ -188,7 +188,7 @@ for _set, _epochs, _weight in (("hhar", 50, 5.0), ("rcv1_10k", 15, 1.0)):
         EXPERIMENTS[f"vade/{_set}"].methods[_method]["likelihood"] = "gaussian"
     for _start in ("vade", "vade-umap", "vade-held"):
         EXPERIMENTS[f"vade/{_set}"].methods[_start] |= {"epochs": _epochs, "reconstruction_weight": _weight}
-# The paper does not say how long Figure 5's runs were: 50 epochs are our choice, made for their cost.
+# The paper does not say how long Figure 5's runs were: 50 epochs are our choice, made for their cost, which the claims say.
 EXPERIMENTS |= {f"vade/mnist-k{k}": _experiment("mnist", k, f"Figure 5, K = {k}", ["vade", "vade-umap"], epochs=50) for k in (7, 14)}
 
 # Sections 3.2, 3.3 and 4.2 say what the start and the KL term are worth, of no data set and without a figure: 10 000 digits
@@ -211,9 +211,9 @@ LARGE_EFFECT = 0.8  # Cohen's word for a difference of means of so many standard
 
 
 def accuracy_rises(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
-    """Figure 2: the accuracy after the last epoch is above that after the first."""
+    """Figure 2: the accuracy after the last epoch is above that after the first, by more than the protocol's tolerance."""
     epochs, values = record.curve("vade", "accuracy")
-    return values[-1] > values[0], f"{100 * values[0]:.2f} % after epoch {epochs[0]}, {100 * values[-1]:.2f} % after epoch {epochs[-1]}"
+    return values[-1] > values[0] + TOLERANCE["percent"] / 100, f"{100 * values[0]:.2f} % after epoch {epochs[0]}, {100 * values[-1]:.2f} % after epoch {epochs[-1]}"
 
 
 def draws_belong(record: Record, arrays: dict, data: Dataset) -> tuple[bool, str]:
