@@ -101,6 +101,17 @@ def test_fitted_attributes_agree():
     assert model.inverse_transform(model.transform(X)).shape == X.shape
 
 
+def test_the_score_is_highest_where_there_is_nothing_to_tell():
+    """What its documentation warns of: it belongs to the rows that are given together, and a uniform Q has none better."""
+    model = small().fit(X)
+    assert model.score(X[:1]) == pytest.approx(0, abs=1e-6) and model.score(X) < -1e-4
+    assert np.mean([model.score(part) for part in np.array_split(X, 5)]) != pytest.approx(model.score(X), rel=0.01)
+    with torch.no_grad():
+        for values in (model.module_.encoder.layers[-1].weight, model.module_.encoder.layers[-1].bias, model.module_.centers):
+            values /= 1000
+    assert model.score(X) == pytest.approx(0, abs=1e-6)
+
+
 def test_training_sharpens_and_finds_blobs():
     start, model = small(iterations=0).fit(X), small(iterations=300, learning_rate=0.1).fit(X)
     assert accuracy(BLOB_OF, model.labels_) > 0.98
