@@ -55,7 +55,11 @@ def test_without_epochs_it_is_k_means_on_the_codes(digits):
 
 @pytest.mark.parametrize("params", [dict(), dict(size_penalty=0), dict(size_penalty=1.0), dict(pretrain_epochs=10)])
 def test_it_clusters_digits(digits, params):
-    """A small network, few rows and epochs: better than half right, and nearest centres are what predict gives."""
+    """A small network, few rows and epochs: better than half right, and nearest centres are what predict gives.
+
+    None of the variants is claimed to beat k-means on these digits: the paper's images are larger, and in the recorded runs of
+    every method on every set OT and soft k-means are below it here.
+    """
     X, y = digits[0][:600], digits[1][:600]
     model = DeepKMeans(10, epochs=25, hidden=(64,), lr_decay_every=10, batch_size=50, learning_rate=3e-3, random_state=0, **params).fit(X)
     assert accuracy(y, model.labels_) > 0.5
