@@ -70,6 +70,7 @@ def _cell(method: str, dataset: str, heads: list[dict], had: bool = False) -> Ce
     if not heads:
         return Cell(method, dataset, {}, unfit(method, dataset) or ("not run yet" if had else why_not_run(dataset)))
     values = {metric: [score_of(head["metrics"], metric) for head in heads] for metric in METRICS}
+    values["n_clusters"] = [head["metrics"]["n_clusters"] for head in heads]  # those that have rows
     values |= {key: [head["provenance"][key] for head in heads] for key in ("wall_seconds", "peak_memory_mb")}
     return Cell(method, dataset, values)
 
@@ -88,7 +89,7 @@ def table_rows(found: Sequence[Cell]) -> list[dict[str, Shown]]:
     for cell in found:
         row: dict[str, Shown] = {"set": cell.dataset, "method": cell.title}
         for heading, metric, scale, digits in (("accuracy (%)", "accuracy", 100, 2), ("NMI", "nmi", 1, 3), ("ARI", "ari", 1, 3),
-                                               ("seconds", "wall_seconds", 1, 1), ("peak memory (MB)", "peak_memory_mb", 1, 0)):
+                                               ("clusters", "n_clusters", 1, 1), ("seconds", "wall_seconds", 1, 1), ("peak memory (MB)", "peak_memory_mb", 1, 0)):
             values = [scale * v for v in cell.values.get(metric, [])]
             if not values:
                 row[heading] = cell.missing if metric == "accuracy" else ""
