@@ -46,7 +46,11 @@ class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return points
 
     def transform(self, X) -> np.ndarray:
-        """Other rows placed among the fitted ones, which don't move; for the fitted X its own embedding."""
+        """Other rows placed among the fitted ones, which don't move; for the fitted X, whole and in its order, its own embedding.
+
+        UMAP knows its own rows by the whole of X alone: a fitted row that is asked for without all the others is placed anew,
+        near where it was.
+        """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
         with own_threads():
@@ -55,7 +59,11 @@ class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_state=None, **autoencoder) -> Pipeline:
     """The pipeline N2D: an :class:`Autoencoder`, UMAP of its codes into as many dimensions as clusters, then EM there
-    with full covariances (best likelihood of ``n_init``)."""
+    with full covariances (best likelihood of ``n_init``).
+
+    ``predict`` of the fitted X gives the labels of the fit. A fitted row that is asked for without all the others is placed
+    anew by UMAP, and between two clusters it may change sides.
+    """
     return make_pipeline(
         Autoencoder(random_state=random_state, **autoencoder),
         UMAPEmbedding(n_clusters, n_neighbors=n_neighbors, random_state=random_state),
