@@ -608,6 +608,16 @@ def test_checkpoint_of_other_data_or_estimator_is_refused(interrupted):
         Autoencoder(latent_dim=2, hidden=[24, 16], random_state=0).fit(X, checkpoint=interrupted)
 
 
+def test_what_another_version_made_is_not_taken_up(interrupted, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    before = vade(epochs=0).fit(X, cache=cache)
+    monkeypatch.setattr(base, "__version__", "another")
+    with pytest.raises(CheckpointError, match="or by another version of genclust"):
+        vade().fit(X, checkpoint=interrupted)
+    assert_same_fit(vade(epochs=0).fit(X, cache=cache), before)  # trained anew
+    assert len(list(cache.glob("*.safetensors"))) == 2
+
+
 def test_checkpoint_takes_parameters_that_change_nothing(interrupted):
     callback = stop_at()
     model = vade(hidden=(24, 16), device="auto" if not torch.cuda.is_available() else "cpu")

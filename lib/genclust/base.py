@@ -31,6 +31,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from . import __version__
 from .draws import Source, draw
 from .files import acquire, clear_half_written, replacing
 
@@ -427,8 +428,8 @@ class Trainer:
     def _read(self) -> dict:
         tensors, meta = read_tensors(self.checkpoint)
         if meta.get("fingerprint") != self.fingerprint:
-            raise CheckpointError(f"{self.checkpoint} was written by a fit with other parameters, data or random_state: "
-                                  "delete it, or name another checkpoint")
+            raise CheckpointError(f"{self.checkpoint} was written by a fit with other parameters, data or random_state, "
+                                  "or by another version of genclust: delete it, or name another checkpoint")
         return {**meta, "tensors": tensors}
 
     def _restore(self, saved: dict, optimizers: Sequence[torch.optim.Optimizer] = ()) -> int:
@@ -525,10 +526,10 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             adds to ``logs`` ends up in ``history_``.
         checkpoint : file (safetensors) that the fit saves to about twice a minute and resumes from, on as many threads as
             it began with. Give ``random_state`` a number: a fit with another seed is another one.
-            With ``n_restarts`` > 1 each restart has a file of its own beside it.
+            With ``n_restarts`` > 1 each restart has a file of its own beside it. Another version of this package refuses it.
         cache : folder in which pretrained layers are kept and found: estimators with the same layers,
-            pretraining, seed and data train them once. The result is the same without it, but that the history of these layers
-            has what the callback of the fit that trained them added.
+            pretraining, seed and data train them once, by the same version of this package. The result is the same without it,
+            but that the history of these layers has what the callback of the fit that trained them added.
         max_steps : end every phase after so many optimizer steps; their losses are kept in
             ``step_losses_``. This is how a recorded run is replayed.
 
@@ -538,7 +539,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         FloatingPointError : when the loss stops being finite, and the estimator is then not fitted; Diverged, a kind of it,
             where an adversarial phase or HRWAE-GAN's training does, with the estimator usable in the last finite state. Of several restarts
             one that fails is left out, with a warning.
-        CheckpointError : when the checkpoint is damaged or belongs to another fit.
+        CheckpointError : when the checkpoint is damaged or belongs to another fit, or to another version of this package.
         """
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has switched off
             return self._fit(X, callback, checkpoint, cache, max_steps)
@@ -622,12 +623,12 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise diverged
 
     def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None) -> str:
-        """Names this fit: parameters that change its result (or those in ``names``), precision, seed and data."""
+        """Names this fit: version, parameters that change its result (or those in ``names``), precision, seed and data."""
         unused = ("verbose", "random_state", "n_restarts", "device")
         kept = {key: getattr(self, key) for key in (names or sorted(set(self.get_params()) - set(unused)))}
         who = "" if names else type(self).__name__
         threads = torch.get_num_threads() if names else "as it began"  # layers that others share are those of so many threads
-        text = json.dumps([who, kept, self.precision_, X.device.type, threads, seed, list(X.shape)],
+        text = json.dumps([__version__, who, kept, self.precision_, X.device.type, threads, seed, list(X.shape)],
                           default=plain, sort_keys=True)
         return hashlib.sha256(text.encode() + X.cpu().numpy().tobytes()).hexdigest()
 
