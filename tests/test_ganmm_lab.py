@@ -1,5 +1,7 @@
 """GANMM's part of the lab: exact epsilon-EM, what runs are measured by, and records that are made and replayed."""
 
+from functools import lru_cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,7 @@ from genclust import GANMM
 from genclust.datasets import Dataset, load
 from genclust.lab import replay
 from genclust.lab.chapters import check_parameters, live_specs
-from genclust.lab.claims import shortfall
+from genclust.lab.claims import read_ledger, runs_of, shortfall
 from genclust.lab.epsilon_em import epsilon_em, memorising_em, mixed
 from genclust.lab.experiments import make_specs
 from genclust.lab.papers import METHODS, ganmm
@@ -246,6 +248,31 @@ def test_what_falls_short_of_the_papers_scale_is_said():
     assert paper.n_samples == 6000 and shortfall([paper]) == ""  # a tenth of the rows is the paper's own setting
     less = make_specs("ganmm/mnist_train-10", profile="paper", methods=["ganmm"], channels=16, iterations=500)[0]
     assert shortfall([less]) == "iterations 500 of 4000, channels 16 of 64"
+
+
+def test_claims_say_where_most_runs_were_cut_off():
+    """A claim on GANMM's runs has the line on the cap if, and only if, most of the recorded runs of a method of it end there."""
+    root = Path(__file__).parents[1] / "book"
+    store, told = RecordStore(root / "records"), 0
+    rest = lru_cache(lambda experiment, method: [ganmm.at_rest(r) for r in runs_of(store, experiment, method)])
+    for claim in read_ledger(root / "claims" / "ganmm.yml").claims:
+        by = claim.answered_by
+        if by is None or claim.kind == "property":
+            continue
+        found = [rest(by.experiment, m) for m in (by.method, by.against) if m and METHODS[m].module == "ganmm"]
+        if all(found) and found:
+            cut = any(2 * sum(each) < len(each) for each in found)
+            assert cut == ("cut off at 4000 iterations" in (claim.reduced or "")), claim.id
+            told += cut
+    assert told > 40 and any(rest("ganmm/image_segmentation", "ganmm"))
+
+
+def test_a_run_is_at_rest_by_the_last_rows_of_its_history():
+    spec = make_specs("ganmm/image_segmentation", profile="paper", methods=["ganmm"])[0]
+    rows = [dict(phase="ganmm", sigma=0.04, moved=moved) for moved in (0.3, 0.001, 0.001, 0.001, 0.001, 0.004)]
+    assert ganmm.at_rest(SimpleNamespace(spec=spec, history=rows))
+    assert not ganmm.at_rest(SimpleNamespace(spec=spec, history=rows[:-1]))
+    assert not ganmm.at_rest(SimpleNamespace(spec=spec, history=[row | {"sigma": 0.1} for row in rows]))
 
 
 def test_the_chapters_epochs_are_iterations():

@@ -134,7 +134,10 @@ class ReplicaCritic(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """Two convolutions with c and 2c channels, ReLU, and a linear layer: (n, n_features) -> logits (n, K)."""
+    """Two convolutions with c and 2c channels, ReLU, and a linear layer: (n, n_features) -> logits (n, K).
+
+    That is GANMM's published code; the paper has a second linear layer, of a width that it does not give.
+    """
 
     def __init__(self, n_features: int, channels: int, n_classes: int, generator: torch.Generator):
         super().__init__()

@@ -194,7 +194,7 @@ class _EpsilonEM:
         logs["largest"], logs["empty"], logs["sigma"] = float(sizes.max()), int((sizes == 0).sum()), self.sigma
         self.trainer.kept["labels"] = labels
         model.labels_ = labels.cpu().numpy()  # for callbacks
-        return model._at_rest([*self.trainer.history, logs])
+        return model.at_rest([*self.trainer.history, logs])
 
 
 def _sigma_steps(sigma: float | Sequence[Sequence[float]]) -> list[tuple[int, float]]:
@@ -357,7 +357,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         """Which share is borrowed, from which iteration on."""
         return [(0, 0.0)] if self.e_step == "critics" else _sigma_steps(self.sigma)
 
-    def _at_rest(self, history: Sequence[dict]) -> bool:
+    def at_rest(self, history: Sequence[dict]) -> bool:
         """Whether a history ends as converged: see ``tol``."""
         last = [h for h in history if h["phase"] == "ganmm"][-self.patience:]
         return (len(last) == self.patience and last[-1]["sigma"] == self._schedule()[-1][1]
@@ -441,7 +441,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         self.labels_ = q.argmax(1).cpu().numpy()
         self.weights_ = np.bincount(self.labels_, minlength=self.n_clusters) / len(X)
         self.n_iter_ = int(self.module_.iteration)
-        self.converged_ = self._at_rest(self.history_)
+        self.converged_ = self.at_rest(self.history_)
         self.objective_ = _mutual_information(q)
 
     # -- using ---------------------------------------------------------------------------------
