@@ -275,6 +275,12 @@ def test_a_run_is_at_rest_by_the_last_rows_of_its_history():
     assert not ganmm.at_rest(SimpleNamespace(spec=spec, history=[row | {"sigma": 0.1} for row in rows]))
 
 
+def test_letters_are_run_by_the_settings_of_table_5():
+    letters, segments = (make_specs(f"ganmm/artificial_characters{tail}", profile="paper") for tail in ("_instances", ""))
+    assert [(s.method, s.params) for s in letters] == [(s.method, s.params) for s in segments]
+    assert {s.dataset for s in letters} == {"artificial_characters_instances"}
+
+
 def test_the_chapters_epochs_are_iterations():
     params = check_parameters("ganmm", {"epochs": 50, "dataset": "digits", "n_clusters": 10})
     (spec,) = live_specs(params, ["ganmm"])
