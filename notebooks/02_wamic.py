@@ -324,7 +324,7 @@ if shown:
 # digits, two in a column a digit that is split over two clusters. Every cluster is given a digit, so that one that no digit
 # fills is named after what is left over, and holds a little of many.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A heat map of clusters against digits: which share of the rows of every digit lies in which cluster"}}
 def where_digits_go(record):
     """A heat map of clusters x digits, in per cent of the digit's rows, and a sentence on the digits that lie elsewhere for the most part."""
     labels, y = book.arrays(record)["labels"], load(record.spec.dataset, n_samples=record.spec.n_samples).y

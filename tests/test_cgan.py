@@ -101,6 +101,13 @@ def test_labels_are_its_input():
     assert (model.sample(4, label="c")[1] == "c").all()
 
 
+def test_a_parameter_that_is_set_is_for_the_next_fit():
+    model = small(iterations=2).fit(X, Y)
+    before = model.sample(5)
+    for was, now in zip(before, model.set_params(noise_dim=9, hidden=(4,), batch_size=5).sample(5)):
+        assert np.array_equal(was, now)
+
+
 def test_digits_look_like_the_class_that_was_asked_for():
     rows, of = DIGITS[OF < 4], OF[OF < 4]
     model = ConditionalGAN(hidden=(64, 64, 128), iterations=800, batch_size=64, learning_rate=1e-3, random_state=0,

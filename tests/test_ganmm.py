@@ -30,7 +30,7 @@ def small(n_clusters=3, **changes):
 def em_of(model, X, **kept):
     """The players of a fit that has not begun."""
     X = torch.as_tensor(X)
-    model.seed_, model.device_ = 0, X.device
+    model.seed_, model.device_, model.fitted_with_ = 0, X.device, model
     model.module_ = model._build(X.shape[1], torch.Generator().manual_seed(0))
     trainer = Trainer(model, model.module_, X, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     trainer.kept |= kept
@@ -415,6 +415,19 @@ def test_codes_may_be_those_of_dec():
 def test_another_scale_is_refused():
     with pytest.raises(ValueError, match="scale='sd': divide each code by its 'deviation' or 'range'"):
         embedded_ganmm(3, scale="sd")
+
+
+@pytest.mark.parametrize("e_step", ["classifier", "critics"])
+def test_a_parameter_that_is_set_is_for_the_next_fit(e_step):
+    model = small(e_step=e_step).fit(BLOBS)
+
+    def answers():
+        return [model.transform(BLOBS), model.predict(BLOBS), model.score(BLOBS), model.get_feature_names_out(),
+                *model.sample(15), *model.sample(3, cluster=2)]
+    before = answers()
+    model.set_params(n_clusters=2, e_step="critics" if e_step == "classifier" else "classifier", batch_size=7, noise_dim=9, hidden=5)
+    for was, now in zip(before, answers(), strict=True):
+        assert np.array_equal(was, now)
 
 
 def test_three_digits_are_told_apart():

@@ -447,6 +447,20 @@ def test_codes_reconstructions_and_samples(fitted):
     assert fitted.score(DIGITS[:600]) == pytest.approx(fitted.objective_, rel=1e-6)
 
 
+def test_a_parameter_that_is_set_is_for_the_next_fit(no_umap):
+    """Of the group and the clusterings that are only made once they are asked for, too."""
+    X = DIGITS[:100]
+    options = dict(cluster_group=1, epochs=1, attention_epochs=1)
+
+    def answers(model):
+        return [model.transform(X), model.transform(X, 0), model.score(X), model.drift(X), model.sample(3), model.get_feature_names_out(),
+                model.cluster(), model.cluster(0), model.cluster(0, "gmm"), model.embedding(0)]
+    other = dict(n_groups=1, latent_channels=5, width=8, cluster_group=0, clustering="gmm", n_clusters=2, n_neighbors=9,
+                 min_cluster_size=30, cluster_selection="eom", image_shape=(4, 16), likelihood="gaussian")
+    for was, now in zip(answers(small(**options).fit(X)), answers(small(**options).fit(X).set_params(**other)), strict=True):
+        assert np.array_equal(was, now)
+
+
 def test_digits_hrwae_beats_kmeans():
     """One group and a mixture on UMAP, which labels every row; alpha for images of 64 pixels."""
     y = load_digits().target

@@ -153,7 +153,7 @@ class CodingEstimator(DeepEstimator):
 
     @property
     def _n_features_out(self) -> int:
-        return self.latent_dim
+        return self.fitted_with_.latent_dim
 
     def transform(self, X) -> np.ndarray:
         """Codes, (n, latent_dim) float32; for a variational encoder the means of q(z | x)."""
@@ -165,8 +165,8 @@ class CodingEstimator(DeepEstimator):
         for what is no code."""
         check_is_fitted(self)
         Z = check_array(Z, dtype=np.float32)
-        if Z.shape[1] != self.latent_dim:
-            raise ValueError(f"Z has {Z.shape[1]} columns, but a code has {self.latent_dim}")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(f"Z has {Z.shape[1]} columns, but a code has {self._n_features_out}")
         codes = torch.from_numpy(np.ascontiguousarray(Z)).to(self.device_)
         out = self._map(self.module_.decoder, codes)
         return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -555,6 +556,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         if getattr(self, "n_clusters", 1) > len(X):
             raise ValueError(f"n_clusters={self.n_clusters} is more than n_samples={len(X)}: lower n_clusters")
+        # What is read once the fit is done: a parameter that is set meanwhile is for the next one
+        self.fitted_with_ = SimpleNamespace(**self.get_params(deep=False))
         self._check_data(X)
         self.device_ = resolve_device(self.device)
         dtype = resolve_precision(self.precision, self.device_)

@@ -173,7 +173,8 @@ class ConditionalGAN(DeepEstimator):
                 raise ValueError(f"label={label!r} is none of the classes: {', '.join(map(str, self.classes_))}")
             of = np.full(n_samples, found[0])
         with torch.no_grad():
-            X = self.module_.generate(draw(torch.randn, n_samples, self.noise_dim, source=source), self._one_hot(of))
+            noise = draw(torch.randn, n_samples, self.fitted_with_.noise_dim, source=source)
+            X = self.module_.generate(noise, self._one_hot(of))
         return X.cpu().numpy(), self.classes_[of]
 
     def __sklearn_tags__(self):

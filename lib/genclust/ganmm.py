@@ -426,9 +426,10 @@ class GANMM(ClusterMixin, DeepEstimator):
     @torch.no_grad()
     def _logits(self, X: Tensor) -> Tensor:
         """The scores of every cluster, (n, K)."""
-        if self.e_step == "critics":  # which has pieces of its own
-            return self.module_.cluster_logits(X, self.e_step)
-        return self._map(lambda x: self.module_.cluster_logits(x, self.e_step), X)
+        e_step = self.fitted_with_.e_step
+        if e_step == "critics":  # which has pieces of its own
+            return self.module_.cluster_logits(X, e_step)
+        return self._map(lambda x: self.module_.cluster_logits(x, e_step), X)
 
     def _posterior(self, X: Tensor) -> Tensor:
         """q(k | x) of the classifier, or the softmax of the critics' scores: (n, K)."""
@@ -448,7 +449,7 @@ class GANMM(ClusterMixin, DeepEstimator):
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_clusters
+        return self.fitted_with_.n_clusters
 
     def transform(self, X) -> np.ndarray:
         """The scores of every cluster, (n, K) float32: the classifier's logits, or the critics' scores."""
@@ -477,12 +478,13 @@ class GANMM(ClusterMixin, DeepEstimator):
             weights = torch.as_tensor(self.weights_, device=self.device_)
             c = torch.multinomial(weights, n_samples, replacement=True, generator=generator)
         else:
-            check_index("cluster", cluster, self.n_clusters)
+            check_index("cluster", cluster, self.fitted_with_.n_clusters)
             c = torch.full((n_samples,), cluster, device=self.device_)
         # Whole batches as in training, whatever n: a DCGAN's draws depend on the statistics of their batch
-        n_batches = -(-int(c.bincount().max()) // self.batch_size)
+        batch = self.fitted_with_.batch_size
+        n_batches = -(-int(c.bincount().max()) // batch)
         with torch.no_grad():
-            drawn = torch.cat([self.module_.draw(self.batch_size, generator) for _ in range(n_batches)], 1)
+            drawn = torch.cat([self.module_.draw(batch, generator) for _ in range(n_batches)], 1)
         X = torch.empty(n_samples, drawn.shape[2], device=self.device_)
         for k in c.unique().tolist():
             X[c == k] = drawn[k, : int((c == k).sum())]

@@ -247,7 +247,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         self.likelihood_ = resolve_likelihood("gaussian" if self.likelihood == "auto" and not grey else self.likelihood, X)
 
     def _neighbours(self, n: int) -> int:
-        return self.n_neighbors or density.n_neighbors(n)
+        return self.fitted_with_.n_neighbors or density.n_neighbors(n)
 
     def _build(self, n_features, generator):
         return HRWAENetwork(self.image_shape_, self.likelihood_, self.n_groups, self.latent_channels, self.width,
@@ -318,8 +318,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         trainer.kept["noise"] = torch.from_numpy((labels == -1).astype(np.float32)).to(trainer.X.device)
 
     def _hdbscan(self, points: np.ndarray):
-        n = len(points)
-        return density.hdbscan(points, self.min_cluster_size or max(2, n // 50), self._neighbours(n), self.cluster_selection)
+        n, given = len(points), self.fitted_with_
+        return density.hdbscan(points, given.min_cluster_size or max(2, n // 50), self._neighbours(n), given.cluster_selection)
 
     def _conclude(self, X):
         self._rows_of_fit = X
@@ -328,7 +328,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         if self.step_losses_:  # a replay ends here
             return
         self.labels_ = self.cluster()
-        self.embedding_ = self.embedding(self.cluster_group)
+        self.embedding_ = self.embedding(self.fitted_with_.cluster_group)
 
     # -- clustering ----------------------------------------------------------------------------
 
@@ -342,7 +342,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def cluster(self, group: int | None = None, clustering: str | None = None) -> np.ndarray:
         """Labels (n,) of the training rows by a group, ``cluster_group`` where none is given, and by ``"hdbscan"``
         or ``"gmm"``, ``clustering`` where none is given. -1 is noise. ValueError for a group or a clustering that does not exist."""
-        group, kind = self.cluster_group if group is None else group, clustering or self.clustering
+        check_is_fitted(self, ["module_", "_boxes_"])  # the second once the training has ended
+        group, kind = self.fitted_with_.cluster_group if group is None else group, clustering or self.fitted_with_.clustering
         if kind not in ("hdbscan", "gmm"):
             raise ValueError(f"clustering={kind!r}: use 'hdbscan' or 'gmm'")
         box = self._box(group, kind)
@@ -351,7 +352,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def _box(self, group: int, kind: str):
         """The fitted UMAP, HDBSCAN or mixture of a group."""
         check_is_fitted(self, ["module_", "_boxes_"])  # the second once the training has ended
-        check_index("group", group, self.n_groups)
+        check_index("group", group, self.fitted_with_.n_groups)
         if (group, kind) not in self._boxes_:
             points = None if kind == "umap" else self.embedding(group)
             began = time.perf_counter()
@@ -361,7 +362,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
             elif kind == "hdbscan":
                 made = self._hdbscan(points)
             else:
-                made = GaussianMixture(self.n_clusters, n_init=3, reg_covar=1e-4, random_state=self.seed_)
+                made = GaussianMixture(self.fitted_with_.n_clusters, n_init=3, reg_covar=1e-4, random_state=self.seed_)
                 made.fit(points)
             self._boxes_[group, kind] = made
             self.clustering_seconds_[f"group {group} {kind}"] = time.perf_counter() - began
@@ -376,10 +377,11 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         does HDBSCAN, but for points that it finds no nearer to one cluster than to another.
         """
         rows = self._rows(X)
+        group, kind = self.fitted_with_.cluster_group, self.fitted_with_.clustering
         with own_threads():
-            points = self._box(self.cluster_group, "umap").transform(self._codes(rows, self.cluster_group))
-        box = self._box(self.cluster_group, self.clustering)
-        if self.clustering == "gmm":
+            points = self._box(group, "umap").transform(self._codes(rows, group))
+        box = self._box(group, kind)
+        if kind == "gmm":
             return box.predict(points).astype(np.int64)
         if (box.labels_ == -1).all():
             return np.full(len(rows), -1, dtype=np.int64)
@@ -408,7 +410,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
     @property
     def _n_features_out(self) -> int:
-        return self.latent_channels * 4 ** (self.cluster_group + 1)
+        return self.fitted_with_.latent_channels * 4 ** (self.fitted_with_.cluster_group + 1)
 
     def transform(self, X, group: int | None = None) -> np.ndarray:
         """Means of q(z_l | z_<l, x) of a group, the groups above it at their means: (n, latent_channels * 4^(l + 1)).
@@ -416,8 +418,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         ``cluster_group`` where none is given. ValueError for a group that does not exist.
         """
         rows = self._rows(X)
-        group = self.cluster_group if group is None else group
-        check_index("group", group, self.n_groups)
+        group = self.fitted_with_.cluster_group if group is None else group
+        check_index("group", group, self.fitted_with_.n_groups)
         return self._codes(rows, group)
 
     def reconstruct(self, X) -> np.ndarray:
@@ -463,7 +465,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
                 p = net.autoencoder(net.images(x), lambda t: torch.randn(t.shape, generator=generator, device=t.device))
                 found.append([(real.flatten(1), fake.flatten(1)) for real, fake in zip(p.real, p.fake)])
         figures = []
-        for level in range(self.n_groups):
+        for level in range(self.fitted_with_.n_groups):
             real, fake = (torch.cat([piece[level][side] for piece in found]).double() for side in (0, 1))
             scale = real.std(0) + 1e-12
             apart = ((fake.mean(0) - real.mean(0)) / scale).square() + ((fake.std(0) + 1e-12) / scale).log().square()

@@ -109,7 +109,7 @@ class BoundEstimator(CodingEstimator):
         generator = torch.Generator(X.device).manual_seed(self.seed_)
 
         def rows(x: Tensor) -> Tensor:
-            noise = torch.randn(len(x), self.latent_dim, generator=generator, device=x.device)
+            noise = torch.randn(len(x), self._n_features_out, generator=generator, device=x.device)
             return sum(self.module_.elbo_terms(x, noise).values())
 
         return float(self._map(rows, X).double().mean())

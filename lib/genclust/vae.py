@@ -80,7 +80,7 @@ class VAE(BoundEstimator):
     def sample(self, n_samples=1, *, random_state=None) -> np.ndarray:
         """Means of p(x | z) for draws of z from the prior, (n_samples, n_features)."""
         generator = self._draws(random_state, n_samples)
-        z = torch.randn(n_samples, self.latent_dim, generator=generator, device=self.device_)
+        z = torch.randn(n_samples, self._n_features_out, generator=generator, device=self.device_)
         return self.inverse_transform(z.cpu().numpy())
 
 

@@ -156,8 +156,8 @@ class AdversarialMixture(MixtureEstimator):
 
     def _noise(self, net: WAMiCNetwork) -> tuple[int, int, int]:
         """(K, m, d): every cluster has the same number m of rows in a batch."""
-        n_clusters = net.mixture.logits.shape[-1]
-        return n_clusters, -(-self.critic_batch // n_clusters), self.latent_dim
+        n_clusters, d = net.mixture.means.shape[-2:]
+        return n_clusters, -(-self.critic_batch // n_clusters), d
 
     def _adam(self, rate: float, betas: Sequence[float] | None = None):
         return lambda parameters: torch.optim.Adam(parameters, lr=rate, betas=tuple(betas or self.betas), fused=True)
@@ -190,7 +190,8 @@ class AdversarialMixture(MixtureEstimator):
     def _score(self, X: Tensor) -> float:
         net = self.module_
         source = torch.Generator(X.device).manual_seed(self.seed_)
-        y, weights = net.generate(draw(torch.randn, len(net.mixture.logits), 1000, self.latent_dim, source=source))
+        n_clusters, d = net.mixture.means.shape
+        y, weights = net.generate(draw(torch.randn, n_clusters, 1000, d, source=source))
         return -float(wasserstein(self._map(lambda x: scores(net.critic, x), X), scores(net.critic, y), weights))
 
 
@@ -294,7 +295,8 @@ class WAMiC(AdversarialMixture):
         """The distance of rows X and generated ones, estimated by a critic trained anew for it (section 3.4).
 
         The smaller, the better; X is best held out. ``iterations`` and ``learning_rate`` are of the new critic, whose
-        estimates are then averaged over 200 fresh batches. ValueError for less than one iteration.
+        estimates are then averaged over 200 fresh batches; its batch, penalty and betas are the parameters of that name, as
+        they are when it is called. ValueError for less than one iteration.
         """
         check_is_fitted(self)
         if iterations < 1:
