@@ -51,6 +51,23 @@ def test_clone_and_parameters(estimator):
         copy.set_params(widths=(8,))
 
 
+def answers(model):
+    """All that a fitted model can be asked for."""
+    codes = model.transform(RAW)
+    found = [codes, model.inverse_transform(codes), model.score(RAW), model.get_feature_names_out()]
+    found += [getattr(model, name)(RAW) for name in ("predict", "predict_proba") if hasattr(model, name)]
+    return found + ([*model.sample(5)] if hasattr(model, "sample") else [])
+
+
+def test_a_parameter_that_is_set_is_for_the_next_fit(estimator):
+    other = dict(n_clusters=7, latent_dim=5, hidden=(3,), epochs=0, iterations=0, batch_size=7, likelihood="bernoulli", output="sigmoid",
+                 image_shape=(5, 1), epsilon=9.0, clustering_weight=5.0, size_penalty=0, sinkhorn_iterations=1, kl_weight=0.0, critic_hidden=(3,))
+    before = answers(estimator.fit(RAW))
+    estimator.set_params(**{name: value for name, value in other.items() if name in estimator.get_params()})
+    for was, now in zip(before, answers(estimator), strict=True):
+        assert np.array_equal(was, now)
+
+
 @pytest.mark.parametrize("method", ["transform", "inverse_transform", "score"])
 def test_unfitted_is_said(estimator, method):
     with pytest.raises(NotFittedError, match="not fitted yet"):

@@ -191,7 +191,8 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
             raise FloatingPointError("a code is no longer finite: lower learning_rate, or look for extreme values in X")
         if self.sinkhorn_iterations is not None and kept is not None:
             return unrolled_sinkhorn(cost, self.epsilon, self.sinkhorn_iterations, b=w, last=self.sinkhorn_last)[1].float()
-        solved = transport(cost, self.epsilon, b=w, size_penalty=self.size_penalty,
+        given = self.fitted_with_
+        solved = transport(cost, given.epsilon, b=w, size_penalty=given.size_penalty,
                            start=kept.get("potentials") if kept else None)
         if kept is not None:
             kept["potentials"] = solved.potentials
@@ -226,12 +227,12 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
 
     @torch.no_grad()
     def _score(self, X: Tensor) -> float:
-        net = self.module_
+        net, given = self.module_, self.fitted_with_
         errors = self._map(lambda x: (net.decoder(net.encoder(x)) - x).square().sum(1), X)
         total = float(errors.double().mean())
-        if self.epochs and len(X) >= self.n_clusters:
+        if given.epochs and len(X) >= given.n_clusters:
             w = torch.from_numpy(self.weights_).to(X.device)
-            total += self.clustering_weight * float(self._clustering(self._costs(X), w))
+            total += given.clustering_weight * float(self._clustering(self._costs(X), w))
         return -total
 
     def predict(self, X) -> np.ndarray:
@@ -240,4 +241,4 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
 
     def predict_proba(self, X) -> np.ndarray:
         """Soft assignments (n, K) float32, eq. 7: softmax of minus the squared distances over epsilon."""
-        return (-self._costs(self._rows(X)) / self.epsilon).softmax(1).cpu().numpy()
+        return (-self._costs(self._rows(X)) / self.fitted_with_.epsilon).softmax(1).cpu().numpy()
