@@ -191,7 +191,7 @@ class MixtureEstimator(ClusterMixin, CodingEstimator):
         self.covariances_ = mixture.covariances.detach().cpu().numpy()
         self.labels_ = self._log_posterior(X).argmax(1).cpu().numpy()
         if (empty := len(self.weights_) - len(np.unique(self.labels_))):
-            warnings.warn(f"{empty} of {len(self.weights_)} clusters have no rows", RuntimeWarning, stacklevel=5)
+            warnings.warn(f"{empty} of {len(self.weights_)} clusters have no rows", RuntimeWarning, stacklevel=6)
 
     def predict_proba(self, X) -> np.ndarray:
         """p(c | z) at the code of x, (n, K) float32: VaDE's eqs. 11 and 12 at z = the encoder's mean, WAMiC's eq. 4."""

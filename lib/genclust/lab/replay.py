@@ -17,6 +17,7 @@ import json
 import logging
 import math
 import multiprocessing
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -70,7 +71,9 @@ def prefix(spec: Spec, X: np.ndarray, y: np.ndarray | None = None) -> dict[str, 
             for key in part.get_params():
                 if key.rpartition("__")[2] == "n_init":
                     part.set_params(**{key: 1})
-        estimator.fit(rows, *([y[:n]] if method.supervised else []), **method.fit_options(max_steps=STEPS))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*clusters have no rows")  # after so few steps that says nothing
+            estimator.fit(rows, *([y[:n]] if method.supervised else []), **method.fit_options(max_steps=STEPS))
         losses = {phase: list(values) for phase, values in deep.step_losses_.items()}
         if estimator is not deep and not method.chaotic:
             losses["objective"] = [method.objective(estimator, rows)]
