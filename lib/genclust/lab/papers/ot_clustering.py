@@ -172,15 +172,15 @@ EXPERIMENTS["ot-clustering/imbalanced"] = Experiment(
 
 
 def choices(sweep: Iterable[Record]) -> dict[str, float]:
-    """The weight that the chapter's rule takes, from each seed that has all weights, and from the means over those.
+    """The weight that the chapter's rule takes, from each seed that has all weights of the first, and from the means over those.
 
     Among the weights at epsilon 0.01 with an agreement of at most 0.05 below the best, the one of the least squared error.
     """
-    weights = {point["clustering_weight"] for point in SWEEP if point["epsilon"] == 0.01}
     seeds: dict[int, dict[float, Record]] = {}
     for record in sweep:
         if record.spec.params["epsilon"] == 0.01:
             seeds.setdefault(record.spec.seed, {})[record.spec.params["clustering_weight"]] = record
+    weights = set(seeds[min(seeds)]) if seeds else set()
     whole = {f"from seed {seed}": [found] for seed, found in sorted(seeds.items()) if set(found) == weights}
     if len(whole) > 1:
         whole["from the means of these"] = [found for own in whole.values() for found in own]
