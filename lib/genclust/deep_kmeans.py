@@ -67,6 +67,9 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         Not in the paper.
     epsilon : weight of the entropy, in the unit of the cost.
     clustering_weight : of the transport term; not in the paper.
+    clustering_loss : ``"regularised"``, the value of the problem with its entropy, as eq. 11 has it, whose gradient is the plan;
+        or ``"cost"``, the cost of its plan alone, through which the gradient goes too. With ``size_penalty=0`` the second
+        is soft k-means as Moradi Fard et al. have it. The two agree where epsilon is small beside the costs.
     cluster_weights : w, the share of every cluster; uniform where None. With unequal shares give ``init`` examples:
         k-means starts the centres in any order, and the wrong one takes the largest share (warned of).
     size_penalty : None holds every batch to these shares (OT); 0 asks for none (soft k-means); a number
@@ -96,6 +99,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         "output": [StrOptions({"auto", "sigmoid", "linear"})],
         "epsilon": [RATE],
         "clustering_weight": [WEIGHT],
+        "clustering_loss": [StrOptions({"regularised", "cost"})],
         "cluster_weights": ["array-like", None],
         "size_penalty": [WEIGHT, None],
         "sinkhorn_iterations": [POSITIVE, None],
@@ -104,9 +108,10 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
     }
 
     def __init__(self, n_clusters=10, *, latent_dim=10, hidden=(500, 250), image_shape=None, output="auto",
-                 epsilon=0.01, clustering_weight=0.1, cluster_weights=None, size_penalty=None, sinkhorn_iterations=None,
-                 sinkhorn_last="columns", epochs=200, pretrain_epochs=0, batch_size=300, learning_rate=1e-3, lr_decay=0.5, lr_decay_every=50,
-                 init="kmeans", n_init=10, n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
+                 epsilon=0.01, clustering_weight=0.1, clustering_loss="regularised", cluster_weights=None, size_penalty=None,
+                 sinkhorn_iterations=None, sinkhorn_last="columns", epochs=200, pretrain_epochs=0, batch_size=300,
+                 learning_rate=1e-3, lr_decay=0.5, lr_decay_every=50, init="kmeans", n_init=10, n_restarts=1,
+                 random_state=None, device="auto", precision="auto", verbose=0):
         self.n_clusters = n_clusters
         self.latent_dim = latent_dim
         self.hidden = hidden
@@ -114,6 +119,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         self.output = output
         self.epsilon = epsilon
         self.clustering_weight = clustering_weight
+        self.clustering_loss = clustering_loss
         self.cluster_weights = cluster_weights
         self.size_penalty = size_penalty
         self.sinkhorn_iterations = sinkhorn_iterations
@@ -189,14 +195,16 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         """The transport term; ``kept`` holds the last batch's potentials, from which this one starts."""
         if not cost.isfinite().all():
             raise FloatingPointError("a code is no longer finite: lower learning_rate, or look for extreme values in X")
-        if self.sinkhorn_iterations is not None and kept is not None:
-            return unrolled_sinkhorn(cost, self.epsilon, self.sinkhorn_iterations, b=w, last=self.sinkhorn_last)[1].float()
         given = self.fitted_with_
-        solved = transport(cost, given.epsilon, b=w, size_penalty=given.size_penalty,
-                           start=kept.get("potentials") if kept else None)
-        if kept is not None:
-            kept["potentials"] = solved.potentials
-        return solved.value
+        if given.sinkhorn_iterations is not None and kept is not None:
+            plan, value = unrolled_sinkhorn(cost, given.epsilon, given.sinkhorn_iterations, b=w, last=given.sinkhorn_last)
+        else:
+            solved = transport(cost, given.epsilon, b=w, size_penalty=given.size_penalty,
+                               start=kept.get("potentials") if kept else None)
+            plan, value = solved.plan, solved.value
+            if kept is not None:
+                kept["potentials"] = solved.potentials
+        return (value if given.clustering_loss == "regularised" else (plan * cost).sum()).float()
 
     def _start_centers(self, X: Tensor) -> None:
         encode = self.module_.encoder

@@ -85,6 +85,8 @@ METHODS = {
     "ot": _method("OT"),
     "ot-p": _method("OT (p)"),
     "ot-early": _method("OT, Sinkhorn stopped early"),
+    "ot-cost": _method("OT, the cost alone"),
+    "soft-kmeans-cost": _method("soft k-means, the cost alone"),
 }
 IMBALANCED = "mnist_ones_twos"
 _unequal = partial(_method, follow=None, measure=measure_imbalanced)
@@ -158,6 +160,11 @@ EXPERIMENTS |= {
         "mnist_train", "the solver exact, and Algorithm 1 stopped after so many iterations", _MNIST,
         {"ot-early": dict(clustering_weight=WEIGHT, epochs=50)}, grid=EARLY),
 }
+
+EXPERIMENTS["ot-clustering/loss"] = _experiment(
+    "mnist_train", "the plan's cost without its entropy, soft k-means's first loss, at every epsilon of Figure 2", _MNIST,
+    {f"{m}-cost": _DEEP[m] | dict(clustering_loss="cost", epochs=20) for m in ("ot", "soft-kmeans")},
+    grid=tuple(dict(epsilon=e) for e in EPSILONS))
 
 _SMALL: dict[str, Any] = dict(n_clusters=2, hidden=[500, 250], epsilon=0.01, clustering_weight=WEIGHT, epochs=50, pretrain_epochs=20)
 _W = dict(cluster_weights=[0.2, 0.8])
