@@ -266,6 +266,21 @@ def test_training_improves_reconstruction_and_finds_the_prior(no_umap):
     assert max(trained.drift(DIGITS[:600])) < 0.7 * max(loose.drift(DIGITS[:600]))
 
 
+def test_the_players_steps(no_umap):
+    """Adam's first step is the rate in every weight with a gradient; its memory, beta1, tells from the second on."""
+    def weights(epochs, **changes):
+        model = small(epochs=epochs, batch_size=100, attention_rounds=0, warm_up=0, **changes).fit(DIGITS[:100])
+        return {name: p.detach().clone() for name, p in model.module_.named_parameters()}
+
+    start, one = weights(0), weights(1, discriminator_factor=2.0)
+    for part, rate in (("discriminators", 6e-4), ("autoencoder", 3e-4)):
+        steps = torch.cat([(one[name] - start[name]).abs().flatten() for name in start if name.startswith(part)])
+        assert float(steps.median()) == pytest.approx(rate, rel=1e-3)
+    assert all(torch.allclose(p, one[name], atol=1e-7) for name, p in weights(1, discriminator_factor=2.0, beta1=0.9).items())
+    with_memory, without = weights(2, beta1=0.9), weights(2)
+    assert not any(torch.equal(with_memory[name], p) for name, p in without.items() if name.startswith("discriminators") and p.ndim == 2)
+
+
 @pytest.mark.parametrize("regulariser", ["standard", "smoothed", "kl"])
 def test_other_regularisers_train(no_umap, regulariser):
     model = small(regulariser=regulariser, n_groups=2).fit(DIGITS[:200])
@@ -613,7 +628,7 @@ def test_bad_input_is_refused_before_any_work(changes, n_features, words):
 
 @pytest.mark.parametrize("name, value", [
     ("n_groups", 0), ("latent_channels", 0), ("width", 0), ("extra_layers", -1), ("regulariser", "wgan"),
-    ("adversarial_weight", -1), ("group_decay", 0), ("noise_weight", -0.1), ("epochs", -1), ("warm_up", 2),
+    ("adversarial_weight", -1), ("group_decay", 0), ("noise_weight", -0.1), ("epochs", -1), ("warm_up", 2), ("beta1", 1), ("discriminator_factor", 0),
     ("clustering", "kmeans"), ("cluster_selection", "root"), ("cluster_group", -1), ("n_neighbors", 1), ("min_cluster_size", 1), ("image_shape", 28),
 ])
 def test_bad_parameter_is_named(name, value):

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from . import density
 from .adversarial import relativistic, standard
-from .autoencoder import CONSTRAINTS, COUNT, DECAY, POSITIVE, WEIGHT, resolve_likelihood
+from .autoencoder import CONSTRAINTS, COUNT, DECAY, POSITIVE, RATE, WEIGHT, resolve_likelihood
 from .base import DeepEstimator, check_index
 from .hierarchical import HierarchicalAutoencoder, LatentDiscriminator, Pass, kl_divergence, n_cells
 from .networks import bernoulli_log_likelihood
@@ -28,8 +28,6 @@ from .reduction import own_threads
 REGULARISERS = {"relativistic": relativistic, "standard": standard,
                 "smoothed": lambda real, fake: standard(real, fake, smoothing=0.1)}
 COLOURS = 3
-ADAM_BETAS = (0.0, 0.999)  # with any memory of past directions the players chase each other in circles
-DISCRIMINATOR_FACTOR = 3.0  # of the learning rate: slower than the encoder, they never catch up with it
 LAST_RATE = 0.01  # of the learning rate
 
 
@@ -145,6 +143,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     warm_up : share of ``epochs`` over which the adversarial weight rises to its value. Where it rises slowly, the codes of
         two groups wander far from their priors, and may not come back.
     batch_size, learning_rate : of Adam, for all players; the rate falls along half a cosine to a hundredth.
+    beta1 : Adam's memory of past directions. With the usual 0.9 the players chase each other.
+    discriminator_factor : of the learning rate, for the discriminators: slower than the encoder, they do not catch up with it.
     clustering : ``"hdbscan"``, or ``"gmm"``, which labels every point.
     cluster_group : the group that ``labels_`` are of; noise attention always looks at group 0.
     n_clusters : of the mixture. HDBSCAN finds a number of its own.
@@ -179,6 +179,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         "attention_rounds": [COUNT],
         "attention_epochs": [COUNT],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
+        "beta1": [Interval(Real, 0, 1, closed="left")],
+        "discriminator_factor": [RATE],
         "clustering": [StrOptions({"hdbscan", "gmm"})],
         "cluster_group": [COUNT],
         "n_neighbors": [Interval(Integral, 2, None, closed="left"), None],
@@ -189,8 +191,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def __init__(self, n_groups=2, *, latent_channels=4, width=16, extra_layers=0, start="random",
                  discriminator_width=128, image_shape=None, likelihood="auto", regulariser="relativistic", adversarial_weight=20.0,
                  group_decay=0.5, intermediate_weight=10.0, noise_weight=0.5, epochs=20, attention_rounds=1,
-                 attention_epochs=10, warm_up=0.1, batch_size=128, learning_rate=3e-4, clustering="hdbscan",
-                 cluster_group=0, n_clusters=10, n_neighbors=None, min_cluster_size=None, cluster_selection="leaf",
+                 attention_epochs=10, warm_up=0.1, batch_size=128, learning_rate=3e-4, beta1=0.0, discriminator_factor=3.0,
+                 clustering="hdbscan", cluster_group=0, n_clusters=10, n_neighbors=None, min_cluster_size=None, cluster_selection="leaf",
                  n_restarts=1, random_state=None, device="auto", precision="auto", verbose=0):
         self.n_groups = n_groups
         self.latent_channels = latent_channels
@@ -211,6 +213,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         self.warm_up = warm_up
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.beta1 = beta1
+        self.discriminator_factor = discriminator_factor
         self.clustering = clustering
         self.cluster_group = cluster_group
         self.n_clusters = n_clusters
@@ -289,13 +293,13 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
                      + self.intermediate_weight * terms["intermediate"] + self.noise_weight * terms["noise"])
             return total + terms["discriminators"], terms
 
-        faster = dict.fromkeys(net.discriminators.parameters(), DISCRIMINATOR_FACTOR)
+        faster = dict.fromkeys(net.discriminators.parameters(), self.discriminator_factor)
         begun = 0
         for i, (phase, epochs) in enumerate(self.planned_epochs().items()):
             if i > 0:
                 trainer.once(f"noise {i}", lambda: self._find_noise(trainer))
             trainer.train(phase, loss, net.parameters(), epochs=epochs, batch_size=self.batch_size,
-                          learning_rate=self._rate_from(begun), adam_betas=ADAM_BETAS, factors=faster, usable=True)
+                          learning_rate=self._rate_from(begun), adam_betas=(self.beta1, 0.999), factors=faster, usable=True)
             begun += epochs
         trainer.kept.clear()
 

@@ -151,11 +151,15 @@ def _method(title: str) -> Method:
 METHODS = {f"hrwae-l{n}": _method(f"HRWAE-GAN, L = {n}") for n in (1, 2, 3, 4)} | {
     "hrwae-l1-standard": _method("L = 1, standard discriminator"),
     "hrwae-l1-smoothed": _method("L = 1, standard, smoothed labels"),
+    "hrwae-l1-adam": _method("L = 1, usual Adam"),
+    "hrwae-l1-standard-adam": _method("L = 1, standard, usual Adam"),
+    "hrwae-l1-smoothed-adam": _method("L = 1, standard, smoothed labels, usual Adam"),
     "beta-vae": _method("beta-VAE"),
     "hrwae-l2-no-attention": _method("L = 2, no noise attention"),
     "hrwae-l2-extra-layers": _method("L = 2, n = m = 1"),
     "hrwae-l3-no-intermediate": _method("L = 3, no intermediate loss"),
     "hrwae-l3-prior": _method("L = 3, started at the priors"),
+    "hrwae-l3-prior-no-intermediate": _method("L = 3, started at the priors, no intermediate loss"),
     "hrwae-l4-prior": _method("L = 4, started at the priors"),
     "hrwae-l4-even": _method("L = 4, started at the priors, equal weights"),
 }
@@ -172,7 +176,11 @@ _SCALES: dict[str, dict[str, Any]] = {
 }
 _ROWS = {"quick": 2000, "smoke": 300}
 _GROUPS = {f"hrwae-l{n}": dict(n_groups=n) for n in (1, 2, 3, 4)}
+_USUAL = dict(beta1=0.9, discriminator_factor=1.0)  # Adam as it comes, one rate for all players
 _ABLATIONS = _GROUPS | {
+    "hrwae-l1-adam": dict(n_groups=1) | _USUAL,
+    "hrwae-l1-standard-adam": dict(n_groups=1, regulariser="standard") | _USUAL,
+    "hrwae-l1-smoothed-adam": dict(n_groups=1, regulariser="smoothed") | _USUAL,
     "hrwae-l1-standard": dict(n_groups=1, regulariser="standard"),
     "hrwae-l1-smoothed": dict(n_groups=1, regulariser="smoothed"),
     "beta-vae": dict(n_groups=1, regulariser="kl", adversarial_weight=1.0),
@@ -180,6 +188,7 @@ _ABLATIONS = _GROUPS | {
     "hrwae-l2-extra-layers": dict(n_groups=2, extra_layers=1),
     "hrwae-l3-no-intermediate": dict(n_groups=3, intermediate_weight=0.0),
     "hrwae-l3-prior": dict(n_groups=3, start="prior"),
+    "hrwae-l3-prior-no-intermediate": dict(n_groups=3, start="prior", intermediate_weight=0.0),
     "hrwae-l4-prior": dict(n_groups=4, start="prior"),
     "hrwae-l4-even": dict(n_groups=4, start="prior", group_decay=1.0),
 }
