@@ -33,7 +33,7 @@ def rows(net, n=6, seed=0):
     """Data that fit the network, and noise: float32 tensors."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(n, net.encoder.layers[0].in_features, generator=generator)
-    if net.likelihood == "gaussian":
+    if net.likelihood != "bernoulli":
         x = 4 * x - 2
     return x, torch.randn(n, net.mixture.means.shape[1], generator=generator)
 
@@ -74,6 +74,8 @@ def elbo_by_hand(net, x, noise):
     if net.likelihood == "bernoulli":
         p = 1 / (1 + np.exp(-stack(net.decoder.layers, z)))
         reconstruction = (x * np.log(p) + (1 - x) * np.log(1 - p)).sum(1)
+    elif net.likelihood == "unit-gaussian":
+        reconstruction = log_normal(x, stack(net.decoder.layers, z), 1.0).sum(1)
     else:
         out, out_log_var = both_heads(net.decoder, z)
         reconstruction = log_normal(x, out, np.exp(out_log_var)).sum(1)
@@ -87,7 +89,7 @@ def elbo_by_hand(net, x, noise):
     }, (mean, var, gamma, log_pi, mu, s)
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "unit-gaussian"])
 def test_every_term_is_the_papers(likelihood):
     net = network(likelihood)
     x, noise = rows(net)
@@ -214,6 +216,15 @@ SMALL = dict(n_clusters=3, latent_dim=2, hidden=(16, 16), batch_size=32, layer_e
 
 def small(**changes):
     return VaDE(**SMALL | changes)
+
+
+def test_variances_fall_without_end_where_columns_are_empty_unless_they_are_held():
+    """Of words that next to no row has the learned variance goes to its bound, and the objective with it."""
+    words = np.hstack([GAUSSIAN, np.zeros((150, 40), np.float32)])
+    learned, held = (small(likelihood=each, epochs=30, learning_rate=0.01).fit(words) for each in ("gaussian", "unit-gaussian"))
+    assert learned.objective_ > 0 > held.objective_
+    assert held.objective_ < -0.5 * 46 * np.log(2 * np.pi)  # the densest that 46 columns of variance 1 can be
+    assert held.likelihood_ == "unit-gaussian" and np.isfinite(held.inverse_transform(held.transform(words))).all()
 
 
 @pytest.mark.parametrize("X", [UNIT, GAUSSIAN], ids=["bernoulli", "gaussian"])

@@ -17,6 +17,9 @@ from .mixture import INITS, LOG_2PI, TrainableMixture, initial_responsibilities
 from .networks import MLP, bernoulli_log_likelihood, linear
 
 
+LIKELIHOODS = {"likelihood": [StrOptions({"auto", "bernoulli", "gaussian", "unit-gaussian"})]}
+
+
 class GaussianMLP(MLP):
     """An MLP whose last layer gives a mean, with a second head that gives log-variances."""
 
@@ -57,14 +60,16 @@ class VaDENetwork(nn.Module):
         # The heads draw from a generator of their own: all else starts as an autoencoder of the same seed does.
         heads = torch.Generator().manual_seed(generator.initial_seed() + 1)
         self.encoder = GaussianMLP(sizes, generator, heads)
-        self.decoder = (MLP(sizes[::-1], generator) if likelihood == "bernoulli"
-                        else GaussianMLP(sizes[::-1], generator, heads))
+        self.decoder = (GaussianMLP(sizes[::-1], generator, heads) if likelihood == "gaussian"
+                        else MLP(sizes[::-1], generator))
         self.mixture = TrainableMixture(n_clusters, sizes[-1])
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z), eq. 6, summed over features: (n, D), (n, d) -> (n,)."""
         if self.likelihood == "bernoulli":
             return bernoulli_log_likelihood(self.decoder(z), x)
+        if self.likelihood == "unit-gaussian":
+            return -0.5 * (LOG_2PI + (x - self.decoder(z).float()).square()).sum(1)
         mean, log_var = self.decoder.distribution(z)
         return -0.5 * (LOG_2PI + log_var + (x - mean).square() * (-log_var).exp()).sum(1)
 
@@ -124,7 +129,10 @@ class VaDE(BoundEstimator, MixtureEstimator):
     Parameters
     ----------
     n_clusters, latent_dim, hidden : K; width of z; widths of the encoder, mirrored in the decoder.
-    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"`` (columns of about unit deviation), or ``"auto"``.
+    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"`` (columns of about unit deviation),
+        ``"unit-gaussian"``, or ``"auto"``, one of the first two. The second has variances that are learned, as in eq. 2; on
+        sparse columns, words say, they fall without end where a column is nearly always zero. The third has them all at 1,
+        half the squared error, as the authors' code has it but for the factor.
     epochs, batch_size, learning_rate : of the ELBO's Adam.
     lr_decay, lr_decay_every, lr_floor : the rate is multiplied by ``lr_decay`` every so many epochs, down
         to ``lr_floor``. The paper names no floor; the authors' code has 0.0002.
@@ -154,7 +162,7 @@ class VaDE(BoundEstimator, MixtureEstimator):
     objective_ : the mean ELBO on X, by which restarts are compared.
     """
 
-    _parameter_constraints = CONSTRAINTS | {
+    _parameter_constraints = CONSTRAINTS | LIKELIHOODS | {
         "reconstruction_weight": [RATE],
         "kl_weight": [WEIGHT],
         "pretraining": [*CONSTRAINTS["pretraining"], None],

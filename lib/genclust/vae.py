@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
 from .autoencoder import CONSTRAINTS
-from .vade import BoundEstimator, VaDENetwork
+from .vade import LIKELIHOODS, BoundEstimator, VaDENetwork
 
 
 class VAE(BoundEstimator):
@@ -21,7 +21,7 @@ class VAE(BoundEstimator):
     Parameters
     ----------
     latent_dim, hidden : width of z; widths of the encoder, mirrored in the decoder.
-    likelihood : of x given z: ``"bernoulli"`` (X in [0, 1]), ``"gaussian"`` (columns of about unit deviation), or ``"auto"``.
+    likelihood : of x given z; see :class:`VaDE`.
     epochs, batch_size, learning_rate, lr_decay, lr_decay_every, lr_floor, adam_eps : see :class:`VaDE`.
     n_restarts : whole fits from different seeds; the best bound is kept.
     random_state, device, precision, verbose : see :class:`Autoencoder`.
@@ -33,7 +33,7 @@ class VAE(BoundEstimator):
     """
 
     _pretraining = ()
-    _parameter_constraints = CONSTRAINTS
+    _parameter_constraints = CONSTRAINTS | LIKELIHOODS
 
     def __init__(self, *, latent_dim=10, hidden=(500, 500, 2000), likelihood="auto", epochs=150, batch_size=256,
                  learning_rate=0.002, lr_decay=0.9, lr_decay_every=10, lr_floor=0.0002, adam_eps=1e-4, n_restarts=1,

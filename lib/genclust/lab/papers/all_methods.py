@@ -60,9 +60,10 @@ EXCLUDED: dict[str, str] = {
 ) | dict.fromkeys(
     ("vade-umap", "wamic-umap"), "is the same model from another start; of VaDE the one that is held at it is here"
 ) | dict.fromkeys(
-    ("vade-pretrained", "vade-few", "vade-random", "vade-no-kl"), "is VaDE with another start or without a term, which its chapter compares"
+    ("vade-pretrained", "vade-few", "vade-random", "vade-no-kl", "vade-end-to-end", "vade-long", "vade-unit", "vae+gmm-unit"),
+    "is VaDE or the VAE with another start, likelihood or term, which their chapter compares"
 ) | dict.fromkeys(
-    ("soft-kmeans", "ot-p", "ot-early"), "is a variant of one that is here: the paper's soft k-means gains by pretraining, its OT does not"
+    ("soft-kmeans", "ot-p", "ot-early", "ot-cost", "soft-kmeans-cost"), "is a variant of one that is here: the paper's soft k-means gains by pretraining, its OT does not"
 ) | dict.fromkeys(
     ("ot-equal", "ot-kmeans-order", "ot-one-shot", "ot-swapped", "ot-penalised", "soft-unequal"), "is about two classes of unequal sizes"
 ) | dict.fromkeys(
@@ -72,8 +73,9 @@ EXCLUDED: dict[str, str] = {
 ) | dict.fromkeys(
     ("hrwae-l2", "hrwae-l3", "hrwae-l4"), "costs more than L = 1, and its paper finds it no better at clustering"
 ) | dict.fromkeys(
-    ("hrwae-l1-standard", "hrwae-l1-smoothed", "beta-vae", "hrwae-l2-no-attention", "hrwae-l2-extra-layers",
-     "hrwae-l3-no-intermediate", "hrwae-l3-prior", "hrwae-l4-prior", "hrwae-l4-even"), "is an ablation of HRWAE-GAN"
+    ("hrwae-l1-standard", "hrwae-l1-smoothed", "hrwae-l1-adam", "hrwae-l1-standard-adam", "hrwae-l1-smoothed-adam", "beta-vae",
+     "hrwae-l2-no-attention", "hrwae-l2-extra-layers", "hrwae-l3-no-intermediate", "hrwae-l3-prior", "hrwae-l3-prior-no-intermediate",
+     "hrwae-l4-prior", "hrwae-l4-even"), "is an ablation of HRWAE-GAN"
 )
 
 
