@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
 from sklearn.utils.estimator_checks import check_estimator
 
-from genclust import UMAPEmbedding, n2d
+from genclust import VaDE, WAMiC, UMAPEmbedding, n2d
 from genclust.metrics import accuracy
 from genclust.mixture import FullMixture, TrainableMixture, initial_responsibilities
 
@@ -226,10 +226,16 @@ def test_gmm_init_uses_covariances_as_named():
     assert right["gmm-full"] > 0.9 and right["gmm"] < 0.7  # the crossing itself is shared
 
 
-def test_init_umap_names_the_extra_where_it_is_missing(monkeypatch):
+@pytest.mark.parametrize("method", [
+    lambda **given: initial_responsibilities(BLOBS, 3, "umap"),
+    lambda **given: VaDE(3, init="umap").fit(BLOBS, **given),
+    lambda **given: WAMiC(3, init="umap").fit(BLOBS, **given),
+    lambda **given: n2d(3),
+], ids=["init", "VaDE", "WAMiC", "N2D"])
+def test_a_missing_umap_is_said_before_any_work(monkeypatch, method):
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(ImportError, match=r"init='umap' needs umap-learn: pip install 'genclust\[umap\]'"):
-        initial_responsibilities(BLOBS, 3, "umap")
+    with pytest.raises(ImportError, match=r"UMAP needs umap-learn: pip install 'genclust\[umap\]'"):
+        method(callback=lambda *a: pytest.fail("it was trained"))
 
 
 # -- full covariances ----------------------------------------------------------------------------------

@@ -29,11 +29,11 @@ ROOT = Path(__file__).resolve().parents[1]
 KILLS = 30
 EPOCHS, LONG = 20, 200  # of a run that takes about a second, and of one that is easily caught half-way
 # pretraining and the mixture share a short run about evenly, so that random moments meet both; EM would be a quarter of it
-FEWER = dict(pretrain_epochs=8, init="kmeans")
+FEWER, ROWS = dict(pretrain_epochs=8, init="kmeans"), 400
 
 
 def spec(epochs=EPOCHS, **changes):
-    return make_specs("vade/digits", profile="smoke", methods=["vade"], epochs=epochs, **FEWER, **changes)[0]
+    return make_specs("vade/digits", profile="smoke", methods=["vade"], epochs=epochs, n_samples=ROWS, **FEWER, **changes)[0]
 
 
 def result(record: Record) -> dict:
@@ -133,7 +133,7 @@ def command(forks):
     """``command(folder, *words)`` starts `genclust run` of the spec, with more words."""
     def start(folder: Path, *words: str, epochs: int = EPOCHS) -> Command:
         return Command(forks, folder, "run", "vade/digits", "--profile", "smoke", "--method", "vade", "-p", f"epochs={epochs}",
-                       *(f"-p{key}={value}" for key, value in FEWER.items()), "--records", str(folder / "records"), *words)
+                       "--n-samples", str(ROWS), *(f"-p{key}={value}" for key, value in FEWER.items()), "--records", str(folder / "records"), *words)
     return start
 
 

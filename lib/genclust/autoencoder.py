@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay, in_unit_interval
 from .networks import MLP, bernoulli_log_likelihood
+from .reduction import check_umap
 
 # What scikit-learn's own validation checks before a fit. A name means the same in every estimator that has it; those
 # that one has not are passed over.
@@ -178,6 +179,11 @@ class CodingEstimator(DeepEstimator):
 
 class MixtureEstimator(ClusterMixin, CodingEstimator):
     """What estimators share whose module also has a ``mixture`` over the codes."""
+
+    def _check_data(self, X):
+        super()._check_data(X)
+        if self.init == "umap":
+            check_umap()
 
     def _log_posterior(self, X: Tensor) -> Tensor:
         net = self.module_

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from .reduction import NO_UMAP, own_threads, umap_reducer
+from .reduction import check_umap, own_threads, umap_reducer
 
 NO_HDBSCAN = "this clustering needs hdbscan: pip install 'genclust[umap]'"
 
@@ -18,9 +18,9 @@ DIMENSIONS, EPOCHS = 10, 200  # UMAP's default is 200 for more than 10 000 rows,
 
 def check_installed(with_hdbscan: bool) -> None:
     """ImportError where umap-learn, or hdbscan if that will be used, is not there: said before a training that leads to them."""
-    for name, used, words in (("umap", True, NO_UMAP), ("hdbscan", with_hdbscan, NO_HDBSCAN)):
-        if used and find_spec(name) is None:
-            raise ImportError(words)
+    check_umap()
+    if with_hdbscan and find_spec("hdbscan") is None:
+        raise ImportError(NO_HDBSCAN)
 
 
 def n_neighbors(n_samples: int) -> int:

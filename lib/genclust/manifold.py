@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .autoencoder import Autoencoder
-from .reduction import own_threads, umap_reducer
+from .reduction import check_umap, own_threads, umap_reducer
 
 
 class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -62,8 +62,9 @@ def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_stat
     with full covariances (best likelihood of ``n_init``).
 
     ``predict`` of the fitted X gives the labels of the fit. A fitted row that is asked for without all the others is placed
-    anew by UMAP, and between two clusters it may change sides.
+    anew by UMAP, and between two clusters it may change sides. ImportError without umap-learn.
     """
+    check_umap()
     return make_pipeline(
         Autoencoder(random_state=random_state, **autoencoder),
         UMAPEmbedding(n_clusters, n_neighbors=n_neighbors, random_state=random_state),

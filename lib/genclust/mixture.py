@@ -188,9 +188,6 @@ def initial_responsibilities(
 
 def umap_embedding(codes: np.ndarray, random_state: int) -> np.ndarray:
     """UMAP of codes (n, d) into min(10, d) dimensions with 20 neighbours and no minimum distance."""
-    try:
-        reducer = umap_reducer(*codes.shape, random_state)
-    except ImportError:
-        raise ImportError("init='umap' needs umap-learn: pip install 'genclust[umap]'") from None
+    reducer = umap_reducer(*codes.shape, random_state)
     with own_threads():
         return np.asarray(reducer.fit_transform(codes), dtype=np.float64)

@@ -7,11 +7,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 
 
 NO_UMAP = "UMAP needs umap-learn: pip install 'genclust[umap]'"
+
+
+def check_umap() -> None:
+    """ImportError where umap-learn is not there: said before a training that leads to it."""
+    if find_spec("umap") is None:
+        raise ImportError(NO_UMAP)
 
 
 @cache
@@ -46,10 +53,8 @@ def own_threads() -> Iterator[None]:
 def umap_reducer(n: int, d: int, random_state, *, n_components: int = 10, n_neighbors: int = 20, **options):
     """``umap.UMAP`` for n rows of d features: no minimum distance, one thread, so that a seed repeats it, no more
     neighbours or dimensions than there are. ImportError without umap-learn."""
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ImportError(NO_UMAP) from None
+    check_umap()
+    from umap import UMAP
     _keep_what_is_compiled()
     return UMAP(n_neighbors=min(n_neighbors, n - 1), n_components=min(n_components, d, n - 1), min_dist=0.0,
                 random_state=random_state, n_jobs=1, init="pca" if n < 50 else "spectral", **options)
