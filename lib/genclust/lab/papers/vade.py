@@ -377,9 +377,10 @@ def pretraining_is_stable(runs: dict[str, list[Record]]) -> tuple[bool, str]:
 
 
 def few_epochs_are_enough(runs: dict[str, list[Record]]) -> tuple[bool, str]:
-    """Section 4.2: pretraining in full gives no more than the protocol's tolerance above few epochs of it."""
-    (full, _), (few, _) = (_mean_accuracy(runs, m) for m in ("vade-pretrained", "vade-few"))
-    return full - few <= TOLERANCE["percent"], f"few epochs of pretraining {few:.2f} %, all of them {full:.2f} %"
+    """Section 4.2: pretraining for long, about 20 of the paper's epochs in steps, gives no more than the protocol's tolerance
+    above about 3 of them."""
+    (long, _), (few, _) = (_mean_accuracy(runs, m) for m in ("vade-long", "vade-pretrained"))
+    return long - few <= TOLERANCE["percent"], f"few epochs of pretraining {few:.2f} %, many {long:.2f} %"
 
 
 def draws_unstable_without_kl(runs: dict[str, list[Record]]) -> tuple[bool, str]:
