@@ -89,8 +89,8 @@ display(Markdown("\n".join(f"- {line}" for line in grid.advice(found)) if ranked
 # - **All else** is as in the method's own chapter: losses, optimizers and learning rates, the start of a mixture; but that images in
 #   [0, 1] have cross-entropy for DEC and for SAE+GANMM too, that both GANMM learn at four times the rate, for their few steps, and
 #   that WAMiC has the settings of its images on the moons as well. Of the chapters'
-#   variants one stands for all: VaDE from the start of its chapter, from the UMAP partition held, and with narrow codes (see below the
-#   table); soft k-means with
+#   variants one stands for all: VaDE from the start of its chapter, from the UMAP partition held, with narrow codes, and on text with
+#   variances held at 1 (see below the table); soft k-means with
 #   pretraining, as in the paper's table, and OT without, since it is said to need none; of HRWAE-GAN one group, UMAP and a
 #   mixture, so that K is given to it too and no row is left out.
 # - **Nothing is shared.** Elsewhere methods share pretrained layers; here each run trains its own, and keeps nothing but
@@ -154,7 +154,9 @@ HTML(sortable(rows, rows[0]))
 # its paper leaves open how the head that gives $\log \sigma^2$ of a code starts, and untrained it puts a variance of about 1 on every
 # code. On images the clusters of the codes are wider than that; on small tables they are far narrower, and the noise carries
 # codes from one to another before the networks can follow. "VaDE, narrow codes" is the same but for that start, a tenth of the
-# variance inside a cluster (`code_noise=0.1`); as no paper's, it is no part of any verdict.
+# variance inside a cluster (`code_noise=0.1`); as no paper's, it is no part of any verdict. On text it is the decoder that does it: the
+# variances that it learns fall without end in columns that are nearly always zero, and what the code can say of the others counts
+# next to nothing. "VaDE, variances held at 1" has the squared error there (`likelihood="unit-gaussian"`).
 #
 # What makes these runs, one command a set; what has a record is not run again, and `--method` picks one. The page on
 # [what has been run](../book/status.md) has every record, its cost, and whether it still replays; `genclust show ID` prints
@@ -176,7 +178,9 @@ plots.table([{"set": DATASETS[d].title, "command": f"genclust run all/{d} --prof
 def note(cell):
     """Why there is no run, in a word or two."""
     if all_methods.unfit(cell.method, cell.dataset):
-        return "images\nonly" if cell.missing == "images only" else "takes\nhours" if DATASETS[cell.dataset].image_shape else "too\nwide"
+        if (kind := cell.missing.partition(":")[0]).endswith(" only"):
+            return kind.replace(" ", "\n")
+        return "takes\nhours" if DATASETS[cell.dataset].image_shape else "too\nwide"
     return "not run\nyet" if cell.missing == "not run yet" else "no data\nhere"
 
 

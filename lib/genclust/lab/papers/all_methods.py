@@ -84,7 +84,7 @@ def unfit(method: str, dataset: str) -> str:
     """Why a method is not run on a set, "" where it is."""
     source = DATASETS[dataset]
     if method == "vade-unit" and dataset not in KINDS["text"]:
-        return "for text, on which the variances that VaDE learns fall without end"
+        return "text only: there the variances that VaDE learns fall without end"
     if method == "hrwae-l1" and source.image_shape is None:
         return "images only"
     if method == "ganmm" and source.d > TABLE:
