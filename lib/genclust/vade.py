@@ -34,7 +34,7 @@ class GaussianMLP(MLP):
         mean, log_var = self.layers[-1], self.log_var
         both = F.linear(x, torch.cat([mean.weight, log_var.weight]), torch.cat([mean.bias, log_var.bias])).float()
         means, log_vars = both.chunk(2, dim=1)  # one product for two heads: alone they are too narrow to be fast
-        # Out of these bounds exp overflows in float32; see check_scale
+        # Out of these bounds exp overflows in float32; see check_columns
         return means, log_vars.clamp(-30, 30)
 
     @torch.no_grad()
@@ -44,11 +44,18 @@ class GaussianMLP(MLP):
         self.log_var.bias.copy_(values)
 
 
-def check_scale(X: np.ndarray, likelihood: str) -> None:
-    """RuntimeWarning where a Gaussian decoder is given columns so large that its log-variances start out of bounds, and stay there."""
-    if likelihood == "gaussian" and (largest := float(np.sqrt(np.square(X, dtype=np.float64).mean(0).max()))) > 10:
+def check_columns(X: np.ndarray, likelihood: str) -> None:
+    """RuntimeWarning where a Gaussian decoder will learn little: columns so large that its log-variances start out of bounds, and stay
+    there; or most of them nearly always zero, where its variances fall without end."""
+    if likelihood != "gaussian":
+        return
+    if (largest := float(np.sqrt(np.square(X, dtype=np.float64).mean(0).max()))) > 10:
         warnings.warn(f"X has a column with a root mean square of {largest:.3g}: a Gaussian likelihood learns little above about 10. "
                       "Standardise X, for example by sklearn.preprocessing.StandardScaler", RuntimeWarning, stacklevel=5)
+    if 2 * (empty := int(((X == 0).mean(0) > 0.9).sum())) > X.shape[1]:
+        warnings.warn(f"{empty} of the {X.shape[1]} columns of X are zero in more than nine of ten rows: the variances that "
+                      "likelihood='gaussian' learns fall without end there, and clusters may lose their rows. "
+                      "Use likelihood='unit-gaussian'", RuntimeWarning, stacklevel=5)
 
 
 class VaDENetwork(nn.Module):
@@ -103,7 +110,7 @@ class BoundEstimator(CodingEstimator):
 
     def _check_data(self, X):
         super()._check_data(X)
-        check_scale(X, self.likelihood_)
+        check_columns(X, self.likelihood_)
 
     def _rate(self) -> Callable[[int], float]:
         """The learning rate by epoch."""
