@@ -86,6 +86,16 @@ def test_an_instance_that_broke_off_is_unstable_however_near_the_prior_it_was():
     assert holds and said.endswith("HRWAE-GAN, L = 1: 0.50, 0.60; HRWAE-GAN, L = 2: broke off, 0.60 (unstable above 1)")
 
 
+@pytest.mark.parametrize("usual, holds", [
+    (dict(hrwae_l1_adam=CALM, hrwae_l1_standard_adam=WILD), True),
+    (dict(hrwae_l1_adam=WILD, hrwae_l1_standard_adam=WILD), False),
+    (dict(hrwae_l1_adam=CALM, hrwae_l1_standard_adam=WILD[:1]), False),  # a single one is not asked yet
+])
+def test_a_discriminator_is_judged_under_both_settings_of_adam(usual, holds):
+    found, said = hrwae_gan.relativistic_stable(drifts(hrwae_l1=CALM, hrwae_l1_standard=CALM, **usual))
+    assert bool(found) is holds and ("standard, usual Adam" in said) is (len(usual["hrwae_l1_standard_adam"]) > 1)
+
+
 def test_every_statement_is_tried():
     assert set(CASES) == {f.__name__ for f in hrwae_gan.COMPARISONS}
 
