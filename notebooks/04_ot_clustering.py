@@ -333,7 +333,7 @@ for d in SETS:
         x, y = ([100 * r.metrics["accuracy"] for r in recorded[d][m]] for m in (first, second))
         printed = claims.get(f"ot-clustering/section3/{printed_for(d)}/{first}-over-{second}/p-value")
         if min(len(x), len(y)) > 1:
-            rows.append({"data": d, "test": f"{METHODS[first].title} > {METHODS[second].title}", "published p": f"{printed.value:g}" if printed else bounds.get((first, second), "") if printed_for(d) else "",
+            rows.append({"data": DATASETS[d].title, "test": f"{METHODS[first].title} > {METHODS[second].title}", "published p": f"{printed.value:g}" if printed else bounds.get((first, second), "") if printed_for(d) else "",
                          "means (%)": f"{np.mean(x):.2f} and {np.mean(y):.2f}", "runs": f"{len(x)} and {len(y)}", "p": f"{welch(x, y):.2g}"})
 plots.table(rows) if rows else Markdown("No pair of methods has two recorded runs each yet.")
 

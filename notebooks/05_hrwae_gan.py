@@ -205,7 +205,8 @@ plots.table(implied)
 # often noise would be right under the other two, our own runs say:
 
 # %% tags=["hide-input"]
-found = {name: [r for method in EXPERIMENTS[f"hrwae-gan/{name}"].methods for r in recorded(name, method)] for name in ("fashion_mnist", "mnist")}
+found = {DATASETS[name].title: [r for method in EXPERIMENTS[f"hrwae-gan/{name}"].methods for r in recorded(name, method)]
+         for name in ("fashion_mnist", "mnist")}
 found["live"] = list(runs.values())
 ours = []
 for name, rs in found.items():
