@@ -204,7 +204,7 @@ if ranked:
     display(plots.table([{"method": ordered[i], "mean rank": f"{o.mean[i]:.2f}", "95 % interval": f"{o.low[i]:.1f} to {o.high[i]:.1f}",
                           "first in (%)": f"{100 * o.first[i]:.0f}", "mean accuracy (%)": f"{100 * ranked.scores[:, i].mean():.1f}",
                           "told apart from the best": "" if o.tied_with_best()[i] else "yes"} for i in np.argsort(o.mean)]))
-    display(Markdown(f"Friedman: p = {o.p:.2g}; critical difference {o.critical:.2f}; sets: {', '.join(ranked.sets)}."))
+    display(Markdown(f"Friedman: p = {o.p:.2g}; critical difference {o.critical:.2f}; sets: {grid.set_names(ranked.sets)}."))
     plots.mean_ranks(ordered, o.mean, o.low, o.high, o.critical)
     plots.plt.show()
 else:

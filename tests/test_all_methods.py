@@ -319,10 +319,10 @@ def test_the_advice_follows_from_the_cells():
     for few in (grid.Cell("dec", "mnist", {}, "not run yet"), scored("dec", "mnist", 0.9, runs=2)):
         partial = [few if (c.method, c.dataset) == ("dec", "mnist") else c for c in found]
         assert set(all_methods.SETS) - set(grid.ranked(partial).sets) == {"mnist"}, "a set counts where all have three runs"
-        assert "Not in this ranking, for want of runs of DEC: mnist. VaDE is number 1 of the" in "\n".join(grid.advice(partial))
+        assert "Not in this ranking, for want of runs of DEC: MNIST. VaDE is number 1 of the" in "\n".join(grid.advice(partial))
     assert "Not in this ranking" not in lines
     lucky = [scored("hrwae-l1", c.dataset, 0.99, runs=1) if c.method == "hrwae-l1" and not c.missing else c for c in found]
-    assert "cifar10_jpeg) **VaDE** has the highest" in "\n".join(grid.advice(lucky)), "nor does one run make a method the best on images"
+    assert "CIFAR-10 in JPEG) **VaDE** has the highest" in "\n".join(grid.advice(lucky)), "nor does one run make a method the best on images"
     short = [scored(c.method, c.dataset, 0.5, runs=2) if c.method == "kmeans" and c.dataset != "digits" else c for c in found]
     with pytest.raises(LookupError, match="1 of 10 sets have 3 or more runs of every method"):
         grid.ranked(short)

@@ -142,6 +142,11 @@ def _titles(chosen: Sequence[str]) -> str:
     return _words([METHODS[m].title for m in chosen])
 
 
+def set_names(chosen: Sequence[str]) -> str:
+    """Data sets as a sentence names them."""
+    return _words([DATASETS[d].title.partition(",")[0] for d in chosen])
+
+
 def advice(found: Sequence[Cell]) -> list[str]:
     """What the records say to somebody who has to choose a method, in sentences. LookupError where they are too few."""
     r = ranked(found)
@@ -169,13 +174,13 @@ def advice(found: Sequence[Cell]) -> list[str]:
         means = {m: statistics.fmean(v) for m, v in by_method.items() if np.isfinite(v).all()}
         if means:
             first, second, *_ = sorted(means, key=means.get, reverse=True)
-            lines.append(f"On {kind} ({_words(there)}) **{METHODS[first].title}** has the highest mean accuracy, {means[first]:.1f} %, and "
+            lines.append(f"On {kind} ({set_names(there)}) **{METHODS[first].title}** has the highest mean accuracy, {means[first]:.1f} %, and "
                          f"{METHODS[second].title} the next, {means[second]:.1f} %.")
     for dataset in SETS:
         there = {cell.method: cell.mean("accuracy") for cell in found if cell.dataset == dataset and cell.whole}
         if dataset not in r.sets and r.methods[best] in there:
             place = sorted(there, key=there.get, reverse=True).index(r.methods[best]) + 1
-            lines.append(f"Not in this ranking, for want of runs of {_titles([m for m in r.methods if m not in there])}: {dataset}. "
+            lines.append(f"Not in this ranking, for want of runs of {_titles([m for m in r.methods if m not in there])}: {set_names([dataset])}. "
                          f"{METHODS[r.methods[best]].title} is number {place} of the {len(there)} methods there.")
     base = r.scores[:, [r.methods.index("kmeans")]]
     wins = {m: int(w) for m, w in zip(r.methods, (100 * (r.scores - base) > POINTS).sum(0)) if m != "kmeans"}
