@@ -314,7 +314,7 @@ def test_the_advice_follows_from_the_cells():
     lines = "\n".join(grid.advice(found))
     assert "**VaDE has the best mean rank**, 1.0 of 13, over 10 sets; it is first in 100 %" in lines and "is refuted" in lines
     assert "**DEC is the quickest**: 0.5 s a fit on average, where VaDE takes 3.0 s" in lines
-    assert "On images (digits, mnist, fashion_mnist and cifar10_jpeg) **VaDE** has the highest mean accuracy, 90.0 %, and DEC the next, 89.0 %" in lines
+    assert "On images (Optical recognition of handwritten digits, MNIST, Fashion-MNIST and CIFAR-10 in JPEG) **VaDE** has the highest mean accuracy, 90.0 %, and DEC the next, 89.0 %" in lines
     assert "better on 10 of 10 sets; WAMiC is worse on 10." in lines
     for few in (grid.Cell("dec", "mnist", {}, "not run yet"), scored("dec", "mnist", 0.9, runs=2)):
         partial = [few if (c.method, c.dataset) == ("dec", "mnist") else c for c in found]
