@@ -156,7 +156,9 @@ HTML(sortable(rows, rows[0]))
 # codes from one to another before the networks can follow. "VaDE, narrow codes" is the same but for that start, a tenth of the
 # variance inside a cluster (`code_noise=0.1`); as no paper's, it is no part of any verdict. On text it is the decoder that does it: the
 # variances that it learns fall without end in columns that are nearly always zero, and what the code can say of the others counts
-# next to nothing. "VaDE, variances held at 1" has the squared error there (`likelihood="unit-gaussian"`).
+# next to nothing. "VaDE, variances held at 1" has the squared error there (`likelihood="unit-gaussian"`). WAMiC too may end with few
+# clusters, or below its own start: so few iterations of its game, and so few epochs of its new encoder, can leave codes far from
+# the mixture that labels them.
 #
 # What makes these runs, one command a set; what has a record is not run again, and `--method` picks one. The page on
 # [what has been run](../book/status.md) has every record, its cost, and whether it still replays; `genclust show ID` prints

@@ -174,25 +174,26 @@ def test_soft_assignments_and_objective_are_the_formulas(blobs):
     assert model.objective_ == pytest.approx(-(error + 0.3 * value), rel=1e-4) == model.score(blobs)
 
 
-@pytest.mark.parametrize("size_penalty, written_out", [
+@pytest.mark.parametrize("given, written_out", [
     # Moradi Fard et al., 2018: distances weighted by their softmin
-    (0, lambda cost: ((-cost / 0.5).softmax(1) * cost).sum() / len(cost)),
-    (None, lambda cost: (unrolled_sinkhorn(cost, 0.5, 500)[0] * cost).sum()),
-], ids=["soft k-means", "OT"])
-def test_the_cost_alone_is_the_other_loss(blobs, size_penalty, written_out):
+    (dict(size_penalty=0), lambda cost: ((-cost / 0.5).softmax(1) * cost).sum() / len(cost)),
+    (dict(), lambda cost: (unrolled_sinkhorn(cost, 0.5, 500)[0] * cost).sum()),
+    (dict(sinkhorn_iterations=500, sinkhorn_last="rows"), lambda cost: (unrolled_sinkhorn(cost, 0.5, 500)[0] * cost).sum()),
+], ids=["soft k-means", "OT", "OT, iterations"])
+def test_the_cost_alone_is_the_other_loss(blobs, given, written_out):
     """Value and gradient, through the plan too; the regularised one has the plan alone for its gradient."""
-    model = DeepKMeans(3, epochs=1, epsilon=0.5, size_penalty=size_penalty, clustering_loss="cost", **SMALL).fit(blobs)
+    model = DeepKMeans(3, epochs=1, epsilon=0.5, clustering_loss="cost", **given, **SMALL).fit(blobs)
     C = model.module_.cost(torch.rand(40, 2, generator=torch.Generator().manual_seed(0))).detach().double()
     w = torch.full((3,), 1 / 3, dtype=torch.float64)
     ours, theirs = (C.clone().requires_grad_() for _ in range(2))
-    found, expected = model._clustering(ours, w), written_out(theirs)
+    found, expected = model._clustering(ours, w, {}), written_out(theirs)  # as in training, with potentials to start from
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     found.backward()
     expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
-    regularised = DeepKMeans(3, epochs=1, epsilon=0.5, size_penalty=size_penalty, **SMALL).fit(blobs)
+    regularised = DeepKMeans(3, epochs=1, epsilon=0.5, **given, **SMALL).fit(blobs)
     plain = C.clone().requires_grad_()
-    regularised._clustering(plain, w).backward()
+    regularised._clustering(plain, w, {}).backward()
     assert float(plain.grad.sum()) == pytest.approx(1, abs=1e-5) and not torch.allclose(plain.grad, theirs.grad, rtol=0.1)
 
 

@@ -575,8 +575,10 @@ def test_what_the_start_and_the_kl_term_are_worth(made):
     assert not vade.pretraining_is_stable({"vade-pretrained": runs([0.5, 0.525, 0.51]), "vade-random": same})[0]  # by a little
     with pytest.raises(LookupError, match="2 of at least 3 runs"):  # a spread of two says little
         vade.pretraining_is_stable({"vade-pretrained": same[:2], "vade-random": apart})
-    assert vade.few_epochs_are_enough({"vade-long": same, "vade-pretrained": runs([0.49, 0.5])})[0]
-    assert not vade.few_epochs_are_enough({"vade-long": same, "vade-pretrained": runs([0.48, 0.49])})[0]
+    assert vade.few_epochs_are_enough({"vade-long": runs([0.50, 0.501]), "vade-pretrained": runs([0.50, 0.501])})[0]
+    assert not vade.few_epochs_are_enough({"vade-long": runs([0.60, 0.601]), "vade-pretrained": runs([0.50, 0.501])})[0]
+    with pytest.raises(LookupError, match="neither shown nor ruled out"):
+        vade.few_epochs_are_enough({"vade-long": apart, "vade-pretrained": same})
     up, down = runs([0.5, 0.5], [-3, -2, -1]), runs([0.5, 0.5], [-3, -2, -2.5])
     assert vade.draws_unstable_without_kl({"vade-pretrained": up, "vade-no-kl": down}) == (
         True, "log p(x|z) falls in 50.0 % of the epochs without the term, in 0.0 % with it")

@@ -230,8 +230,9 @@ def test_gmm_init_uses_covariances_as_named():
     lambda **given: initial_responsibilities(BLOBS, 3, "umap"),
     lambda **given: VaDE(3, init="umap").fit(BLOBS, **given),
     lambda **given: WAMiC(3, init="umap").fit(BLOBS, **given),
-    lambda **given: n2d(3),
-], ids=["init", "VaDE", "WAMiC", "N2D"])
+    lambda callback: n2d(3).fit(BLOBS, autoencoder__callback=callback),
+    lambda callback: n2d(3).fit_predict(BLOBS, autoencoder__callback=callback),
+], ids=["init", "VaDE", "WAMiC", "N2D", "N2D, labels"])
 def test_a_missing_umap_is_said_before_any_work(monkeypatch, method):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ImportError, match=r"UMAP needs umap-learn: pip install 'genclust\[umap\]'"):

@@ -68,8 +68,9 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
     epsilon : weight of the entropy, in the unit of the cost.
     clustering_weight : of the transport term; not in the paper.
     clustering_loss : ``"regularised"``, the value of the problem with its entropy, as eq. 11 has it, whose gradient is the plan;
-        or ``"cost"``, the cost of its plan alone, through which the gradient goes too. With ``size_penalty=0`` the second
-        is soft k-means as Moradi Fard et al. have it. The two agree where epsilon is small beside the costs.
+        or ``"cost"``, the cost of its plan alone, without entropy and penalty, through which the gradient goes too. With
+        ``size_penalty=0`` the second is soft k-means as Moradi Fard et al. have it. The two agree where epsilon is small beside the
+        costs.
     cluster_weights : w, the share of every cluster; uniform where None. With unequal shares give ``init`` examples:
         k-means starts the centres in any order, and the wrong one takes the largest share (warned of).
     size_penalty : None holds every batch to these shares (OT); 0 asks for none (soft k-means); a number
@@ -89,7 +90,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
     ----------
     labels_, cluster_centers_ : (n,) nearest centre of every training row; (n_clusters, latent_dim).
     history_ : one dict an epoch: phase, loss, reconstruction, clustering, seconds.
-    objective_ : minus eq. 11 on X, the transport between all rows and the centres; for ``epochs=0`` minus
+    objective_ : minus the loss, eq. 11, on X, the transport between all rows and the centres; for ``epochs=0`` minus
         the reconstruction error. ``score`` of fewer rows than clusters, which have no transport, is minus that error too.
     """
 

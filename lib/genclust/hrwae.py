@@ -143,8 +143,8 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     warm_up : share of ``epochs`` over which the adversarial weight rises to its value. Where it rises slowly, the codes of
         two groups wander far from their priors, and may not come back.
     batch_size, learning_rate : of Adam, for all players; the rate falls along half a cosine to a hundredth.
-    beta1 : Adam's memory of past directions. With the usual 0.9 the players chase each other.
-    discriminator_factor : of the learning rate, for the discriminators: slower than the encoder, they do not catch up with it.
+    beta1, discriminator_factor : Adam's memory of past directions; factor on the discriminators' learning rate. With 0.9 and 1, the
+        usual ones, the players chase each other, and the codes end farther from the prior.
     clustering : ``"hdbscan"``, or ``"gmm"``, which labels every point.
     cluster_group : the group that ``labels_`` are of; noise attention always looks at group 0.
     n_clusters : of the mixture. HDBSCAN finds a number of its own.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .autoencoder import Autoencoder
@@ -57,15 +57,28 @@ class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return np.asarray(self.umap_.transform(X), dtype=np.float64)
 
 
-def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_state=None, **autoencoder) -> Pipeline:
+class N2D(Pipeline):
+    """A pipeline with UMAP in it, which says before its first step is trained that umap-learn is missing."""
+
+    def fit(self, X, y=None, **params):
+        """See :meth:`sklearn.pipeline.Pipeline.fit`. ImportError without umap-learn."""
+        check_umap()
+        return super().fit(X, y, **params)
+
+    def fit_predict(self, X, y=None, **params):
+        """See :meth:`sklearn.pipeline.Pipeline.fit_predict`. ImportError without umap-learn."""
+        check_umap()
+        return super().fit_predict(X, y, **params)
+
+
+def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_state=None, **autoencoder) -> N2D:
     """The pipeline N2D: an :class:`Autoencoder`, UMAP of its codes into as many dimensions as clusters, then EM there
     with full covariances (best likelihood of ``n_init``).
 
     ``predict`` of the fitted X gives the labels of the fit. A fitted row that is asked for without all the others is placed
     anew by UMAP, and between two clusters it may change sides. ImportError without umap-learn.
     """
-    check_umap()
-    return make_pipeline(
-        Autoencoder(random_state=random_state, **autoencoder),
-        UMAPEmbedding(n_clusters, n_neighbors=n_neighbors, random_state=random_state),
-        GaussianMixture(n_clusters, n_init=n_init, max_iter=300, random_state=random_state))
+    return N2D([
+        ("autoencoder", Autoencoder(random_state=random_state, **autoencoder)),
+        ("umapembedding", UMAPEmbedding(n_clusters, n_neighbors=n_neighbors, random_state=random_state)),
+        ("gaussianmixture", GaussianMixture(n_clusters, n_init=n_init, max_iter=300, random_state=random_state))])

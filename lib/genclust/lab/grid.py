@@ -143,8 +143,9 @@ def _titles(chosen: Sequence[str]) -> str:
 
 
 def set_names(chosen: Sequence[str]) -> str:
-    """Data sets as a sentence names them."""
-    return _words([DATASETS[d].title.partition(",")[0] for d in chosen])
+    """Data sets as a sentence names them: what follows a comma in a title is put into brackets."""
+    parts = [DATASETS[d].title.partition(", ") for d in chosen]
+    return _words([f"{name} ({more})" if more else name for name, _, more in parts])
 
 
 def advice(found: Sequence[Cell]) -> list[str]:

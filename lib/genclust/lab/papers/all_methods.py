@@ -64,7 +64,9 @@ EXCLUDED: dict[str, str] = {
 ) | dict.fromkeys(
     ("vae+gmm-unit",), "is VAE+GMM with another likelihood, which VaDE's chapter compares"
 ) | dict.fromkeys(
-    ("soft-kmeans", "ot-p", "ot-early", "ot-cost", "soft-kmeans-cost"), "is a variant of one that is here: the paper's soft k-means gains by pretraining, its OT does not"
+    ("soft-kmeans", "ot-p", "ot-early"), "is a variant of one that is here: the paper's soft k-means gains by pretraining, its OT does not"
+) | dict.fromkeys(
+    ("ot-cost", "soft-kmeans-cost"), "is one that is here with another loss, which its chapter compares"
 ) | dict.fromkeys(
     ("ot-equal", "ot-kmeans-order", "ot-one-shot", "ot-swapped", "ot-penalised", "soft-unequal"), "is about two classes of unequal sizes"
 ) | dict.fromkeys(
