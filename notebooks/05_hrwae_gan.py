@@ -391,7 +391,8 @@ if errors:
 # discriminator of eq. 2, and *smoothed labels* has the target of real codes a little below 1; *beta-VAE* has the divergence from the
 # prior in place of an adversary, here with a weight of 1, that is a plain VAE, and the only weight that was tried. The text has no
 # settings of Adam. Ours, at the end of this page, were chosen to steady the players, and may steady any kind of discriminator; *usual Adam*
-# has $\beta_1 = 0.9$ and one rate for all. A statement on a kind of discriminator is judged over the runs of both. *n = m = 1* adds a layer that does not shrink the map to every cell (Figure 2's n and m).
+# has $\beta_1 = 0.9$ and one rate for all. Two kinds of discriminators are compared
+# over the settings that both have runs with. *n = m = 1* adds a layer that does not shrink the map to every cell (Figure 2's n and m).
 
 # %% tags=["hide-input"]
 ablations = {m: recorded("ablations", m) for m in EXPERIMENTS["hrwae-gan/ablations"].methods}
