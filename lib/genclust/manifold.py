@@ -76,7 +76,7 @@ def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_stat
     with full covariances (best likelihood of ``n_init``).
 
     ``predict`` of the fitted X gives the labels of the fit. A fitted row that is asked for without all the others is placed
-    anew by UMAP, and between two clusters it may change sides. ImportError without umap-learn.
+    anew by UMAP, and between two clusters it may change sides. A fit raises ImportError without umap-learn.
     """
     return N2D([
         ("autoencoder", Autoencoder(random_state=random_state, **autoencoder)),
