@@ -387,6 +387,17 @@ def better(a: list[float], b: list[float], words: str) -> bool:
     return above < below
 
 
+def none_better(groups: Sequence[list[float]], one: list[float], words: str) -> bool:
+    """Whether the mean behind none of ``groups`` is higher than that behind ``one``, in per cent, but for the protocol's tolerance;
+    one is where Welch's test says so without the tolerance. LookupError between the two."""
+    if any(welch(group, one) < LEVEL for group in groups):
+        return False
+    if all(welch([v + TOLERANCE["percent"] for v in one], group) < LEVEL for group in groups):
+        return True
+    raise LookupError(f"{words}: a gain is neither shown nor ruled out by Welch's test of {len(one)} and "
+                      f"{', '.join(str(len(group)) for group in groups)} runs")
+
+
 SECONDS = "seconds_per_epoch"  # not a metric of the record: it is in the history
 
 
