@@ -397,7 +397,7 @@ def _sinkhorn(C: Tensor, a: Tensor, b: Tensor, g: Tensor, eps: float, rho: float
         f = log_a - (scaled + g[..., None, :] / eps).logsumexp(-1, keepdim=True)
         columns = (scaled + f).logsumexp(-2)  # log of the column sums, but for g
         error = ((columns + g / eps).exp() - _target(b, g, rho)).abs().sum(-1)
-        if used > 1 and bool((error <= tol).all()):
+        if used > 1 and bool(((error <= tol) | g.isnan().any(-1)).all()):  # what overflowed once stays so
             break
         g = damping * eps * (log_b - columns)
     return g, used
