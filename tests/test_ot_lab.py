@@ -105,12 +105,12 @@ def test_records_measure_what_the_sweep_chooses_by_and_replay(store):
 
 def test_a_grid_is_run_at_every_point_and_each_point_by_its_own_command():
     specs = make_specs("ot-clustering/weight", profile="paper", seeds=(0, 1))
-    assert len(specs) == 2 * len(ot_clustering.SWEEP) == len({s.id for s in specs})
+    assert len(specs) == 2 * 2 * len(ot_clustering.SWEEP) == len({s.id for s in specs})  # of OT and of soft k-means
     for spec in specs:
         words = recompute(spec).split()
         given = dict(w.split("=") for w in words if "=" in w)
         assert {k: float(v) for k, v in given.items()} == {k: spec.params[k] for k in ("clustering_weight", "epsilon")}
-        again = make_specs("ot-clustering/weight", profile="paper", seeds=[spec.seed], **{k: float(v) for k, v in given.items()})
+        again = make_specs("ot-clustering/weight", profile="paper", seeds=[spec.seed], methods=[spec.method], **{k: float(v) for k, v in given.items()})
         assert [s.id for s in again] == [spec.id]
 
 

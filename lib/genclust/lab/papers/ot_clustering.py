@@ -155,7 +155,7 @@ EXPERIMENTS |= {
 EXPERIMENTS |= {
     "ot-clustering/weight": _experiment(
         "mnist_train", "the weight of the transport term, which the paper does not give, and epsilon", _MNIST,
-        {"ot": dict(epochs=20)}, grid=SWEEP),
+        {"ot": dict(epochs=20), "soft-kmeans": dict(size_penalty=0, epochs=20)}, grid=SWEEP),
     "ot-clustering/early": _experiment(
         "mnist_train", "the solver exact, and Algorithm 1 stopped after so many iterations", _MNIST,
         {"ot-early": dict(clustering_weight=WEIGHT, epochs=50)}, grid=EARLY),
