@@ -253,6 +253,9 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         extreme = {"min": "smallest", "max": "largest"}[by.reduce]
         found["scale"] = f"the {extreme} of {len(values)} run{'s' * (len(values) != 1)}, where the paper had {claim.runs or 'more'}"
         return Answer(verdict="at reduced scale", reason=found["scale"], **found)
+    if by.reduce == "mean" and len(values) == 1 and claim.runs != 1:
+        found["scale"] = f"one run, where the paper has the mean of {claim.runs or 'several'}"
+        return Answer(verdict="at reduced scale", reason=found["scale"], **found)
     tolerance = claim.tolerance if claim.tolerance is not None else TOLERANCE.get(claim.unit, 0.0)
     found["reason"] = f"tolerance {tolerance:g}"
     inside = by.reduce == "mean" and low is not None and low <= claim.value <= high
@@ -332,7 +335,8 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     """Welch's one-sided test that the first method scores better: for an order, or for its p-value.
 
     A printed p-value speaks of the number of runs as much as of the methods, so it is not matched as a number:
-    it is reproduced if both p-values lie on the same side of 0.05.
+    it is reproduced if both p-values lie on the same side of 0.05. That no difference is seen counts only in ``LEAST_RUNS`` runs
+    of each or more: of fewer, the test would miss a large one.
     """
     by, unit = claim.answered_by, (claim.unit if claim.kind == "order" else None) or "percent"
     a = [in_unit(r, by.metric, unit) for r in records]
@@ -345,6 +349,9 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
     ours, theirs = (f"{statistics.fmean(values):{'.4g' if unit == 'number' else '.2f'}}" for values in (a, b))  # a number has any size
     reason = f"{ours} against {theirs} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}" + (
         f", to be below {claim.level:g}" if claim.level != LEVEL else "")
+    level = claim.level if claim.kind == "order" else LEVEL
+    if p >= level and welch(a, b, not higher) >= LEVEL and min(len(a), len(b)) < LEAST_RUNS and not found["scale"]:
+        return Answer(verdict="not run", reason=f"{reason}: too few runs to see no difference", **found | {"values": a, "others": b})
     if claim.kind == "order":
         return _judged(p < claim.level, reason, found | {"values": a, "others": b})
     return _judged((p < LEVEL) == (claim.value < LEVEL), reason, found | {"values": [p], "measured": p})
