@@ -53,7 +53,7 @@ from genclust.lab.chapters import live
 from genclust.lab.files import project_root
 from genclust.lab.papers import EXPERIMENTS, METHODS, all_methods
 from genclust.lab.records import RecordStore
-from genclust.lab.selection import selections
+from genclust.lab.selection import selections, told_apart
 from genclust.lab.sortable import sortable
 
 plots.style()
@@ -226,11 +226,11 @@ else:
 
 # %% tags=["hide-input"]
 def gap_rows(choices):
-    return [{"setting": f"{spec.experiment}", "method": METHODS[spec.method].title, "runs": (str(c.n), c.n),
+    return [{"setting": f"{spec.experiment}", "method": METHODS[spec.method].title, "with": apart, "runs": (str(c.n), c.n),
              "by objective (%)": (f"{100 * c.chosen:.2f}", c.chosen), "median (%)": (f"{100 * c.median:.2f}", c.median),
              "spread (points)": (f"{100 * c.spread:.2f}", c.spread), "oracle (%)": (f"{100 * c.oracle:.2f}", c.oracle),
              "gap (points)": (f"{100 * c.gap:.2f}", c.gap), "tau": ("", np.nan) if c.agreement is None else (f"{c.agreement:.2f}", c.agreement)}
-            for spec, c in choices]
+            for (spec, c), apart in zip(choices, told_apart([spec for spec, _ in choices]))]
 
 
 def show_gaps(choices):

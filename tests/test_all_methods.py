@@ -23,7 +23,7 @@ from genclust.lab.papers import CHAPTERS, EXPERIMENTS, METHODS, all_methods
 from genclust.lab.ranking import critical_difference, order, ranks
 from genclust.lab.records import RecordStore
 from genclust.lab.runner import execute
-from genclust.lab.selection import mean_and_interval, score_of, selection, selections
+from genclust.lab.selection import mean_and_interval, score_of, selection, selections, told_apart
 from genclust.lab.sortable import sortable
 from genclust.lab.specs import Spec
 
@@ -64,6 +64,16 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_chosen_among():
     assert found.keys() == {("vade", None), ("vade", 5)}
     assert found["vade", None].gap == pytest.approx(0.4) and found["vade", 5].gap == 0
     assert len(selections(heads, least=3)) == 0
+
+
+def test_the_same_runs_in_two_chapters_count_once_and_settings_are_told_apart():
+    heads = [head(seed, accuracy, -accuracy, experiment=of, **params) for of, params in (
+        ("vade/digits", {}), ("wamic/digits", {}), ("wamic/mnist", {})) for seed, accuracy in ((0, 0.5), (1, 0.9))]
+    assert [spec.experiment for spec, _ in selections(heads)] == ["vade/digits", "wamic/mnist"]
+    heads += [head(seed, 0.6 + (e or 0) + seed / 10, 0.0, epsilon=e) for seed in (0, 1) for e in (0.1, 0.2)]
+    specs = [spec for spec, _ in selections(heads)]
+    assert told_apart(specs) == ["epsilon unset", "", "epsilon 0.1", "epsilon 0.2"]
+    assert told_apart([specs[1], specs[1].model_copy(update={"n_samples": 100})]) == ["all rows", "100 rows"]
 
 
 def test_noise_counts_as_wrong():

@@ -215,5 +215,7 @@ def selection_advice(choices: Sequence[Selection]) -> list[str]:
     if len(taus) >= SETTINGS:
         t, low, high = mean_and_interval(taus)
         lines.append(f"Rank correlation of objective and accuracy among runs of one setting (Kendall's tau, mean over {len(taus)} settings in "
-                     f"which neither is constant): {t:.2f} ({low:.2f} to {high:.2f}).")
+                     f"which neither is constant): {t:.2f} ({low:.2f} to {high:.2f})"
+                     + (": it tells little of how two runs compare, so that what is gained is in the runs taken." if low <= 0 < high and wi[0] > 0
+                        else "."))
     return lines

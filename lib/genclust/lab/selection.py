@@ -69,15 +69,32 @@ def selections(heads: Iterable[Mapping], least: int = 2) -> list[tuple[Spec, Sel
     """The choice in every setting that ``least`` or more of the records have, of which ``heads`` are the heads.
 
     A setting is all of a spec but the seed; the spec beside the choice is that of its first run. Runs without the score
-    don't count.
+    don't count. Where two experiments have the same runs on the same data, as a baseline of two chapters, they count once.
     """
     settings: dict[str, list[tuple[Spec, float, float]]] = defaultdict(list)
     for head in heads:
         spec, score = Spec.model_validate(head["spec"]), score_of(head["metrics"])
         if score is not None and math.isfinite(head["objective"]):
             settings[spec.model_copy(update={"seed": 0}).canonical()].append((spec, head["objective"], score))
-    return [(runs[0][0], selection([o for _, o, _ in runs], [s for _, _, s in runs]))
-            for runs in settings.values() if len(runs) >= least]
+    once = {(runs[0][0].dataset, *((objective, score) for _, objective, score in runs)): runs for runs in reversed(settings.values())
+            if len(runs) >= least}
+    return [(runs[0][0], selection([o for _, o, _ in runs], [s for _, _, s in runs])) for runs in reversed(once.values())]
+
+
+def told_apart(specs: Sequence[Spec]) -> list[str]:
+    """For each of these settings what it has otherwise than the others of its experiment and method: "epsilon 0.1, 10000 rows"."""
+    def shown(key: str, value: object) -> str:
+        return f"{value or 'all'} rows" if key == "n_samples" else f"{key.replace('_', ' ')} {'unset' if value is None else value}"
+
+    alike: dict[tuple[str, str], list[dict]] = defaultdict(list)
+    for spec in specs:
+        alike[spec.experiment, spec.method].append({**spec.params, "n_samples": spec.n_samples})
+    words = []
+    for spec in specs:
+        group, own = alike[spec.experiment, spec.method], {**spec.params, "n_samples": spec.n_samples}
+        words.append(", ".join(shown(key, own.get(key)) for key in dict.fromkeys(k for other in group for k in other)
+                               if any(other.get(key) != own.get(key) for other in group)))
+    return words
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
