@@ -8,7 +8,7 @@ import pytest
 from genclust.lab import tables
 from genclust.lab.claims import Answer, Claim, Ledger
 from genclust.lab.experiments import make_specs
-from genclust.lab.pages import disagreements, headline_rows, ledger_table, ledgers, measured_text, overview
+from genclust.lab.pages import disagreements, headline_rows, ledger_table, ledgers, measured_text, overview, value_text
 from genclust.lab.papers import CHAPTERS
 from genclust.lab.records import RecordStore
 from genclust.lab.runner import execute
@@ -94,6 +94,15 @@ def test_of_an_order_both_means_are_measured():
     assert measured_text(a) == "75.00 % against 77.25 % (3 and 2 runs)"
     assert measured_text(a.model_copy(update={"claim": order(unit="index"), "values": [0.5], "others": [0.25]})) == "0.5000 against 0.2500 (1 and 1 runs)"
     assert measured_text(Answer(claim=order(), verdict="not run")) == ""
+
+
+def test_a_mean_of_counts_is_rounded_and_no_interval_of_it_goes_below_zero():
+    lost = claim(value=4.0, unit="count", answered_by=dict(experiment="vade/mnist", method="vade", metric="lost_classes", reduce="mean"))
+    a = Answer(claim=lost, verdict="not reproduced", measured=4 / 3, low=-0.100884, high=2.76755, values=[1.0, 1.0, 2.0])
+    assert measured_text(a) == "1.33 (mean of 3; 1 to 2; interval 0 to 2.77)"
+    assert [value_text(v, "count") for v in (4.0, 60_000, 30654)] == ["4", "60000", "30654"]
+    of = a.model_copy(update={"claim": claim(unit="index", value=0.5)})  # an index may be negative
+    assert "interval -0.1009 to" in measured_text(of)
 
 
 @pytest.mark.parametrize("measured, words", [(-10.714, "10.71 % lower (2 runs"), (11.58, "11.58 % higher (2 runs")])

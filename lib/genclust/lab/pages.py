@@ -36,7 +36,8 @@ def value_text(value: float | None, unit: str | None) -> str:
     """A number as the tables show it."""
     if value is None:
         return ""
-    return {"percent": f"{value:.2f} %", "seconds": f"{value:.3g} s", "index": f"{value:.4f}"}.get(unit, f"{value:g}")
+    return {"percent": f"{value:.2f} %", "seconds": f"{value:.3g} s", "index": f"{value:.4f}",
+            "count": f"{round(value, 2):g}"}.get(unit, f"{value:g}")  # of counts there are means
 
 
 def published_text(claim: Claim) -> str:
@@ -63,7 +64,10 @@ def measured_text(a: Answer) -> str:
         return f"{text} ({reduce}, {len(a.records)} runs of the two methods)"
     if n > 1:
         text += f" ({reduce} of {n}; {value_text(min(a.values), unit)} to {value_text(max(a.values), unit)}"
-        text += f"; interval {value_text(a.low, unit)} to {value_text(a.high, unit)})" if reduce == "mean" else ")"
+        if reduce == "mean":
+            low = max(a.low, 0.0) if unit == "count" else a.low  # no count is below zero, as the interval of its mean may be
+            text += f"; interval {value_text(low, unit)} to {value_text(a.high, unit)}"
+        text += ")"
     else:
         text += " (1 run)"
     if a.claim.runs and a.claim.runs > n:
