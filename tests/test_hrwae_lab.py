@@ -150,6 +150,19 @@ def test_a_statement_without_runs_says_what_it_lacks(check):
         getattr(hrwae_gan, check)({m: [] for m in hrwae_gan.METHODS} | {"n2d": []})
 
 
+def test_an_idle_group_is_looked_for_with_every_start_that_has_two_runs():
+    idle, busy = (0.6, 0.5, 0.2), (0.6, 0.5, 0.4)
+    there = groups(hrwae_l3=busy, hrwae_l3_no_intermediate=busy, hrwae_l3_prior=busy, hrwae_l3_prior_no_intermediate=idle)
+    with pytest.raises(LookupError, match="with one start and none with the other"):
+        hrwae_gan.some_groups_idle(there)
+    assert hrwae_gan.matching_uses_groups(there)[0]  # where a group idles, the loss mends it
+    assert not hrwae_gan.matching_uses_groups(there | groups(hrwae_l3_prior=idle))[0]
+    single = there | {"hrwae-l3-prior-no-intermediate": there["hrwae-l3-prior-no-intermediate"][:1]}
+    assert hrwae_gan.some_groups_idle(single) == (False, "accuracy (%) by group: L = 3, no intermediate loss: 60.0, 50.0, 40.0")
+    with pytest.raises(LookupError, match="no group idles"):
+        hrwae_gan.matching_uses_groups(single)
+
+
 def test_every_group_has_to_gain_by_the_intermediate_loss():
     assert not hrwae_gan.matching_uses_groups(groups(hrwae_l3=(0.3, 0.25, 0.2), hrwae_l3_no_intermediate=(0.6, 0.5, 0.25)))[0]
 

@@ -388,22 +388,41 @@ def _group_accuracies(runs: Runs, method: str) -> list[float]:
     return [100 * statistics.fmean(_values(runs, method, f"g{group}_accuracy_gmm")) for group in range(3)]
 
 
+def _by_start(runs: Runs, *endings: str) -> list[dict[str, list[float]]]:
+    """Accuracies by group of three, for each start: of the model with each ending of its name. The start at the priors counts
+    where every one of them has two runs with it."""
+    at_priors = all(len(runs.get(f"hrwae-l3-prior{ending}", ())) > 1 for ending in endings)
+    return [{name: _group_accuracies(runs, name) for name in (start + ending for ending in endings)}
+            for start in ("hrwae-l3", "hrwae-l3-prior")[:1 + at_priors]]
+
+
+def _idles(accuracies: list[float]) -> bool:
+    return min(accuracies) < SEPARATED * max(accuracies)
+
+
+def _in_words(found: list[dict[str, list[float]]]) -> str:
+    return "accuracy (%) by group: " + "; ".join(
+        f"{METHODS[m].title}: {', '.join(f'{a:.1f}' for a in accuracies)}" for own in found for m, accuracies in own.items())
+
+
 def some_groups_idle(runs: Runs) -> tuple[bool, str]:
     """Section 3.3.2: of three groups without the intermediate loss, one has less than half of the best one's accuracy
-    (GMM, which labels every point)."""
-    found = _group_accuracies(runs, "hrwae-l3-no-intermediate")
-    return min(found) < SEPARATED * max(found), "accuracy (%) by group: " + ", ".join(f"{a:.1f}" for a in found)
+    (GMM, which labels every point). LookupError where that depends on the start."""
+    found = _by_start(runs, "-no-intermediate")
+    idle = {_idles(*own.values()) for own in found}
+    if len(idle) > 1:
+        raise LookupError(f"a group idles with one start and none with the other; {_in_words(found)}")
+    return idle == {True}, _in_words(found)
 
 
 def matching_uses_groups(runs: Runs) -> tuple[bool, str]:
-    """Section 3.3.2: with the intermediate loss no group of three is below half of the best, and the worst is better.
-    LookupError where without it none is either: the loss then has nothing to mend."""
-    idle, words = some_groups_idle(runs)
-    if not idle:
+    """Section 3.3.2: with the intermediate loss no group of three is below half of the best, and the worst is better; with every
+    start by which one is without the loss. LookupError where none is: the loss then has nothing to mend."""
+    found = _by_start(runs, "-no-intermediate", "")
+    words, pairs = _in_words(found), [(without, with_it) for without, with_it in (own.values() for own in found) if _idles(without)]
+    if not pairs:
         raise LookupError(f"no group idles without the intermediate loss; {words}")
-    with_it, without = _group_accuracies(runs, "hrwae-l3"), _group_accuracies(runs, "hrwae-l3-no-intermediate")
-    return min(with_it) >= SEPARATED * max(with_it) and min(with_it) > min(without), (
-        f"accuracy (%) by group: {', '.join(f'{a:.1f}' for a in with_it)} with, {', '.join(f'{a:.1f}' for a in without)} without")
+    return all(not _idles(with_it) and min(with_it) > min(without) for without, with_it in pairs), words
 
 
 def pixels_fail(runs: Runs) -> tuple[bool, str]:
