@@ -24,6 +24,10 @@ def runs(**methods):
     return found
 
 
+def redraws(**methods):
+    return runs(**{name: {f"redraw_g{i}": [v - 0.1, v + 0.1] for i, v in enumerate(values)} for name, values in methods.items()})
+
+
 def drifts(**methods):
     return runs(**{name: {"drift": values} for name, values in methods.items()})
 
@@ -73,6 +77,7 @@ CASES = {
     "divisor_best": tuple(runs(hrwae_l2={f"accuracy_divisor_{d}": [v, v + 0.01] for d, v in zip(hrwae_gan.DIVISORS, values)})
                           for values in ((0.4, 0.5, 0.6, 0.5, 0.4), (0.4, 0.7, 0.6, 0.5, 0.4))),
     "image_quality_varies": tuple(runs(hrwae_l2={"fid_classifier": v}) for v in ([10.0, 14.0], [10.0, 10.1])),
+    "levels_by_frequency": tuple(redraws(hrwae_l2=(1.0, 2.0), hrwae_l3=(1.0, 2.0, 3.0), hrwae_l4=bottom) for bottom in ((1.0, 2.0, 3.0, 4.0), (1.0, 3.0, 2.0, 4.0))),
     "umap_varies_little": tuple(runs(n2d={"accuracy": v}) for v in ([0.97, 0.98, 0.97], [0.97, 0.80, 0.97])),
 }
 
@@ -163,6 +168,15 @@ def test_an_idle_group_is_looked_for_with_every_start_that_has_two_runs():
         hrwae_gan.matching_uses_groups(single)
 
 
+def test_levels_are_asked_of_every_number_of_groups_and_of_what_starts_at_the_priors():
+    rising = redraws(hrwae_l2=(1.0, 2.0), hrwae_l3=(1.0, 2.0, 3.0), hrwae_l4=(1.0, 2.0, 3.0, 4.0))
+    falls = redraws(hrwae_l4_even=(1.0, 3.0, 2.0, 4.0))
+    assert hrwae_gan.levels_by_frequency(rising)[0] and not hrwae_gan.levels_by_frequency(rising | falls)[0]
+    assert hrwae_gan.levels_by_frequency(rising | {m: own[:1] for m, own in falls.items()})[0]  # one run has no mean
+    for alike in (dict(hrwae_l2=(2.0, 2.0)), dict(hrwae_l3=(3.0, 2.0, 4.0))):
+        assert not hrwae_gan.levels_by_frequency(rising | redraws(**alike))[0]
+
+
 def test_every_group_has_to_gain_by_the_intermediate_loss():
     assert not hrwae_gan.matching_uses_groups(groups(hrwae_l3=(0.3, 0.25, 0.2), hrwae_l3_no_intermediate=(0.6, 0.5, 0.25)))[0]
 
@@ -187,7 +201,7 @@ def test_what_may_be_chance_is_not_decided(check):
 
 
 @pytest.mark.parametrize("check", ["no_advantage", "best_in_g1", "reconstruction_improves", "some_groups_idle", "matching_uses_groups",
-                                   "groups_destabilise", "pixels_fail", "divisor_best"])
+                                   "groups_destabilise", "pixels_fail", "divisor_best", "levels_by_frequency"])
 def test_single_runs_compare_nothing(check):
     with pytest.raises(LookupError, match="1 of at least 2 runs"):
         getattr(hrwae_gan, check)({m: own[:1] for m, own in list(CASES[check][0].items())[-1 if check == "pixels_fail" else 0:]})

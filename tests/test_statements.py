@@ -94,12 +94,6 @@ def test_umap_separates_the_classes():
     assert not hrwae_gan.umap_separates(None, dict(codes=apart, umap_g0=mixed, code_rows=rows), data)[0]
 
 
-@pytest.mark.parametrize("frequencies, holds", [((1.0, 2.0, 3.0), True), ((1.0, 3.0, 2.0), False), ((2.0, 2.0, 2.0), False)])
-def test_lower_groups_hold_higher_frequencies(frequencies, holds):
-    run = record(spec=SimpleNamespace(params={"n_groups": 3}), metrics={f"redraw_g{i}": f for i, f in enumerate(frequencies)})
-    assert hrwae_gan.levels_by_frequency(run, {}, None)[0] is holds
-
-
 def runs(**accuracies):
     return {m.replace("_", "-"): [record(metrics={"accuracy": a, "ones_in_large": o}) for a, o in values] for m, values in accuracies.items()}
 
