@@ -3,8 +3,8 @@
 A module gives METHODS, EXPERIMENTS and CHAPTER, and where its ledger needs them
 
 - PROPERTIES: ``f(record, arrays, data)``, what a figure shows, checked on one record;
-- COMPARISONS: ``f(runs)``, a statement on the recorded runs of all methods of an experiment, by method; LookupError
-  where there are too few;
+- COMPARISONS: ``f(runs)``, a statement on the recorded runs of all methods of an experiment, by method, with their
+  arrays in ``runs.store``; LookupError where there are too few;
 - CHECKS: ``f()``, a statement that needs no records.
 
 Each returns whether it holds, and the figures that decide it, in words.
