@@ -430,4 +430,4 @@ class Parameters(ChapterParameters):
     dataset: Literal[_SETS] = Field("mnist", description="the data set of the live runs")
 
 
-CHAPTER = Chapter("01_vade", Parameters)
+CHAPTER = Chapter("01_vade", Parameters, records=("vade", "all"))
