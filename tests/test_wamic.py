@@ -391,12 +391,27 @@ def test_selection_of_three_is_checked():
     assert not chapter.selects_three(None, clear | {"wasserstein": clear["wasserstein"][[1, 0, 2]]}, None)[0]
 
 
-def test_separation_of_codes_is_checked():
-    codes = {"codes": np.arange(12.0)[:, None], "code_rows": np.arange(12)}
-    assert chapter.codes_separate(None, codes, Moons)[0]
-    codes["code_rows"] = np.array([0, 1, 2, 4, 3, 5, 6, 7, 8, 9, 10, 11])
-    assert not chapter.codes_separate(None, codes, Moons)[0]
-    assert chapter.stretches(codes, Moons) == 5 and chapter.stretches({}, Moons) == 0
+def test_separation_of_codes_is_checked_over_the_runs(monkeypatch):
+    apart = {"codes": np.arange(12.0)[:, None], "code_rows": np.arange(12)}
+    mixed = apart | {"code_rows": np.array([0, 1, 2, 4, 3, 5, 6, 7, 8, 9, 10, 11])}
+    assert [chapter.stretches(codes, Moons) for codes in (apart, mixed, {})] == [3, 5, 0]
+    monkeypatch.setattr(chapter, "load", lambda name, n_samples: Moons)
+
+    class Runs(dict):
+        store = SimpleNamespace(arrays=lambda record: record.codes)
+
+        def __init__(self, *kept):
+            spec = SimpleNamespace(dataset="three_moons", n_samples=None)
+            super().__init__({"ae+gmm-centred": [SimpleNamespace(spec=spec, codes=codes) for codes in kept]})
+
+    assert chapter.codes_separate(Runs(*[apart] * 9, mixed)) == (
+        True, "in 9 of 10 runs; stretches of a class along the code: 3, 3, 3, 3, 3, 3, 3, 3, 3, 5, of 3 classes")
+    assert not chapter.codes_separate(Runs(apart, *[mixed] * 9))[0]
+    for kept in ([apart, apart, apart], [apart, apart, mixed], [apart] * 8 + [mixed] * 2, [mixed] * 4):  # what few runs can't tell
+        with pytest.raises(LookupError, match="not decided, sign test"):
+            chapter.codes_separate(Runs(*kept))
+    with pytest.raises(LookupError, match="1 of at least 2 runs"):
+        chapter.codes_separate(Runs(apart))
 
 
 def test_codes_are_kept_of_rows_as_the_autoencoder_gets_them():
