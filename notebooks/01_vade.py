@@ -428,7 +428,7 @@ for method in ("vae+gmm", "dec", "vade", "vade-held"):
         silhouettes.append({"codes": title, "silhouette in their clusters": silhouette(arrays),
                             "over the seeds": tables.spread((silhouette(book.arrays(r)) for r in recorded[method]), 3)})
 if silhouettes:
-    below = [s["codes"] for s in silhouettes if s["silhouette in their clusters"] <= NO_STRUCTURE]
+    below = [s["codes"].partition(" (")[0] for s in silhouettes if s["silhouette in their clusters"] <= NO_STRUCTURE]
     display(plots.table(silhouettes), Markdown(f"Of no substantial structure by the rule of thumb: {'; '.join(below) or 'none'}."))
 
 # %% [markdown]
