@@ -197,11 +197,11 @@ rate = f"{claims['wamic/section4.1/general/learning-rate'].value:g}"
 if selection is not None:
     plan = selection.spec.params
     display(plots.table([{"": what, "paper": said, "here": f"{plan[key]:g}"} for what, key, said in (
-        ("epochs of step 1", "pretrain_epochs", ""), ("learning rate of step 1, at first", "pretrain_learning_rate", rate),
-        ("iterations of the critic alone, before step 3", "warmup", ""), ("iterations of step 3", "iterations", ""),
+        ("epochs of step 1", "pretrain_epochs", "not given"), ("learning rate of step 1, at first", "pretrain_learning_rate", rate),
+        ("iterations of the critic alone, before step 3", "warmup", "not given"), ("iterations of step 3", "iterations", "not given"),
         ("learning rate of decoder and mixture", "learning_rate", rate), ("learning rate of the critic", "critic_learning_rate", rate),
-        ("iterations of the critic trained anew", "estimate_iterations", ""), ("its learning rate", "estimate_learning_rate", rate),
-        ("epochs of step 4", "encoder_epochs", ""))]))
+        ("iterations of the critic trained anew", "estimate_iterations", "not given"), ("its learning rate", "estimate_learning_rate", rate),
+        ("epochs of step 4", "encoder_epochs", "not given"))]))
 
 # %% [markdown]
 # AE+GMM on the same centred data is steps 1 and 2 alone. In the table below, the last column counts the uninterrupted stretches of
@@ -214,7 +214,7 @@ moons = {name: runs_of(book, "wamic/three_moons", name) for name in ("kmeans", "
 shelf = book if any(moons.values()) else live_store()
 plots.table([{
     "method": METHODS[name].title, "seed": r.spec.seed, "accuracy (%)": f"{100 * r.metrics['accuracy']:.2f}",
-    "K": int(r.metrics.get("n_clusters_chosen", r.spec.params.get("n_clusters"))),
+    "K": int(r.metrics.get("n_clusters_chosen", r.spec.params.get("n_clusters"))), "epochs of step 1": r.spec.params.get("pretrain_epochs", ""),
     "stretches of a class along the codes": wamic.stretches(shelf.arrays(r), load("three_moons", n_samples=r.spec.n_samples)) or "",
 } for name, found in (moons if any(moons.values()) else {n: [r] for n, r in runs.items() if on_moons}).items() for r in found])
 
