@@ -345,10 +345,9 @@ if len(both) > 3:
 # ## What the start and the KL term are worth
 #
 # Section 4.2 says that a random initialisation works too, that pretraining makes training more stable, and that few epochs of
-# it are enough; section 3.2 that EM on the codes assigns as well as eq. 12; section 3.3 that training without the KL term is
-# unstable, without saying what is: of this there is no check, and the runs are shown. It prints no figure for any of these. Here
-# they are measured over seeds on 10 000 of the digits. An epoch of
-# these is a small part of the paper's, so that they are counted in its steps: *pretrained in full* has about three of its epochs, which
+# it are enough; section 3.2 that EM on the codes assigns as well as eq. 12; section 3.3 that training on drawn codes is
+# unstable without the KL term. It prints no figure for any of these, and of the last it does not say what is unstable, so that its runs
+# are shown and not judged. All are measured over seeds on 10 000 of the digits. An epoch of these is a small part of the paper's, so that they are counted in its steps: *pretrained in full* has about three of its epochs, which
 # is what it may mean by few; *for long* about 20, as on all of MNIST above; *few epochs* a third of one; *end to end* as many
 # as in full, for all layers at once. Without the KL term the mixture learns nothing, so its own assignment is the start's,
 # on codes that have moved on.
