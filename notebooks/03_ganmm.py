@@ -78,7 +78,8 @@ tables.headline("ganmm", book)
 # ## The method
 #
 # Each cluster $k$ has a generator $G_k$ and a critic $f_k$, a Wasserstein GAN {cite}`arjovsky2017`. One classifier $h$ for
-# all gives $q(k \mid x)$. After the GANs have learnt from a random partition, three things alternate (Algorithm 1):
+# all gives $q(k \mid x)$ (the paper's Figure 1 is a drawing of these). After the GANs have
+# learnt from a random partition, three things alternate (Algorithm 1):
 #
 # 1. **epsilon-E-step.** $h$ takes steps on $-\log h_k(G_k(z))$, with as many draws of each generator, and assigns the rows.
 # 2. **Borrowing.** Each cluster is lent a share $\sigma_t$ of rows of the others that $h$ holds most likely to be its own;

@@ -82,7 +82,7 @@ tables.headline("hrwae-gan", book)
 # %% [markdown]
 # ## The method
 #
-# **The networks** (section 3.1.3). An image of side $d$ goes through $N = \log_2 d - 1$ cells that halve it, down to a
+# **The networks** (section 3.1.3; the paper's Figures 1 and 2 draw them). An image of side $d$ goes through $N = \log_2 d - 1$ cells that halve it, down to a
 # $2 \times 2$ map (eq. 7), and through $N$ cells back. Group 0 is the code at the top, with a standard normal prior.
 # Group $l$ sits after the $l$-th cell of the decoder, whose map gives the prior $p(z_l \mid z_{<l})$, and, with the
 # encoder's map of the same side, the posterior. With $L = 1$ there is nothing below the top: a WAE-GAN.

@@ -434,7 +434,7 @@ def test_an_order_may_be_of_what_is_better_low_and_across_experiments(made):
     by = dict(experiment="vade/digits", method="gmm", metric="accuracy", against="kmeans", against_experiment="vade/mnist")
     asked = dict(kind="order", value=None, unit="index", says="less is better", answered_by=by)
     found = claims.answer(claim(**asked, better="lower"), shelf)
-    assert found.verdict == "reproduced" and found.reason.startswith("0.21 against 0.52")
+    assert found.verdict == "reproduced" and found.reason.startswith("0.2100 against 0.5200")
     assert claims.answer(claim(**asked), shelf).verdict == "not reproduced"
     low = claims.answer(claim(value=60.0, better="lower"), shelf)
     assert low.verdict == "exceeded"  # 22 where the paper has 60, and less is better

@@ -77,7 +77,7 @@ class Claim(_Strict):
     ``property`` holds where a named check of ours does; ``quoted`` is a cell that the paper takes from
     elsewhere; ``context`` is shown and not judged (a data set's size, seconds on other hardware).
     ``cell`` names what is measured, method/data/metric, in the same words wherever a paper reports it, so that
-    papers that disagree are found. ``doubt`` says why a printed figure looks wrong. ``computed`` names a check that
+    papers that disagree are found. ``doubt`` says why a printed figure looks wrong, or what makes our comparison with it doubtful. ``computed`` names a check that
     needs no records: it is computed whenever the ledger is. ``reduced`` says in what the runs that answer it are smaller than
     those of its source, where no parameter of ours shows it. ``level`` is the p below which an order holds, where the paper
     names another than 0.05.
@@ -254,7 +254,7 @@ def answer(claim: Claim, store: RecordStore) -> Answer:
         found["scale"] = f"the {extreme} of {len(values)} run{'s' * (len(values) != 1)}, where the paper had {claim.runs or 'more'}"
         return Answer(verdict="at reduced scale", reason=found["scale"], **found)
     if by.reduce == "mean" and len(values) == 1 and claim.runs != 1:
-        found["scale"] = f"one run, where the paper has the mean of {claim.runs or 'several'}"
+        found["scale"] = f"one run, where the paper {f'has the mean of {claim.runs}' if claim.runs else 'does not say of how many its mean is'}"
         return Answer(verdict="at reduced scale", reason=found["scale"], **found)
     tolerance = claim.tolerance if claim.tolerance is not None else TOLERANCE.get(claim.unit, 0.0)
     found["reason"] = f"tolerance {tolerance:g}"
@@ -346,7 +346,8 @@ def _welch(claim: Claim, records: list[Record], others: list[Record], scale: str
         return Answer(verdict="not run", reason=f"Welch's test needs two runs of each; there are {len(a)} and {len(b)}", **found)
     higher = claim.kind != "order" or claim.better == "higher"
     p = welch(a, b, higher)
-    ours, theirs = (f"{statistics.fmean(values):{'.4g' if unit == 'number' else '.2f'}}" for values in (a, b))  # a number has any size
+    form = {"number": ".4g", "index": ".4f"}.get(unit, ".2f")  # a number has any size
+    ours, theirs = (f"{statistics.fmean(values):{form}}" for values in (a, b))
     reason = f"{ours} against {theirs} ({len(a)} and {len(b)} runs), Welch p = {p:.2g}" + (
         f", to be below {claim.level:g}" if claim.level != LEVEL else "")
     level = claim.level if claim.kind == "order" else LEVEL
@@ -381,6 +382,12 @@ def welch(a: list[float], b: list[float], higher: bool = True) -> float:
             return float(stats.ttest_ind(a, b, equal_var=False, alternative="greater" if higher else "less").pvalue)
     gain = statistics.fmean(a) - statistics.fmean(b)  # neither has any spread: the test has no answer, the means have
     return 0.0 if (gain > 0 if higher else gain < 0) else 1.0
+
+
+def f_test(larger: list[float], smaller: list[float]) -> float:
+    """p of the one-sided F test that the variance behind ``larger`` is the larger one."""
+    ratio = statistics.variance(larger) / max(statistics.variance(smaller), 1e-12)
+    return float(stats.f.sf(ratio, len(larger) - 1, len(smaller) - 1))
 
 
 def better(a: list[float], b: list[float], words: str) -> bool:

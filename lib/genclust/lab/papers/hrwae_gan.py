@@ -14,7 +14,7 @@ from sklearn.metrics import silhouette_score
 from ...datasets import Dataset, describe, load
 from ...metrics import accuracy, noise_scores
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
-from ..claims import LEVEL, TOLERANCE, better, none_better, recorded, welch
+from ..claims import LEVEL, TOLERANCE, better, f_test, none_better, recorded, welch
 from ..records import Record
 from ..specs import Spec
 
@@ -245,22 +245,16 @@ def no_advantage(runs: Runs) -> tuple[bool, str]:
     return none_better(two, one, words), words
 
 
-def _f_test(larger: list[float], smaller: list[float]) -> float:
-    """p of the one-sided F test that the variance behind ``larger`` is the larger one."""
-    ratio = statistics.variance(larger) / max(statistics.variance(smaller), 1e-12)
-    return float(stats.f.sf(ratio, len(larger) - 1, len(smaller) - 1))
-
-
 def g0_variance_alike(runs: Runs) -> tuple[bool, str]:
     """Section 4.1: total accuracy does not vary more in group 0 of two than with L = 1, by a one-sided F test."""
-    p = _f_test(_values(runs, "hrwae-l2", f"g0_{TOTAL}"), _values(runs, "hrwae-l1", f"g0_{TOTAL}"))
+    p = f_test(_values(runs, "hrwae-l2", f"g0_{TOTAL}"), _values(runs, "hrwae-l1", f"g0_{TOTAL}"))
     return p >= LEVEL, f"F test that it varies more: p = {p:.2g}"
 
 
 def g1_variance_larger(runs: Runs) -> tuple[bool, str]:
     """Section 4.1: total accuracy varies more in group 1 of two than in group 0 and than with L = 1, by F tests."""
     lower = _values(runs, "hrwae-l2", f"g1_{TOTAL}")
-    ps = [_f_test(lower, _values(runs, method, f"g0_{TOTAL}")) for method in ("hrwae-l1", "hrwae-l2")]
+    ps = [f_test(lower, _values(runs, method, f"g0_{TOTAL}")) for method in ("hrwae-l1", "hrwae-l2")]
     return max(ps) < LEVEL, f"F tests: p = {ps[0]:.2g} against L = 1, {ps[1]:.2g} against group 0"
 
 

@@ -16,11 +16,10 @@ from sklearn.neighbors import NearestNeighbors
 from ...datasets import Dataset
 from ...metrics import accuracy, cluster_purity, correct_rows
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
-from ..claims import LEVEL, TOLERANCE, better, none_better, recorded
+from ..claims import LEVEL, TOLERANCE, better, f_test, none_better, recorded
 from ..figures import N_DRAWS
 from ..records import Record
 from ..specs import Spec
-from .hrwae_gan import _f_test
 
 # --- Methods ------------------------------------------------------------------------------------
 
@@ -379,7 +378,7 @@ def pretraining_is_stable(runs: dict[str, list[Record]]) -> tuple[bool, str]:
     found = {m: _accuracies(runs, m, 3) for m in ("vade-pretrained", "vade-random")}
     words = "; ".join(f"{METHODS[m].title}: {statistics.fmean(v):.2f} ± {statistics.stdev(v):.2f} % ({len(v)} runs)" for m, v in found.items())
     pretrained, random = found.values()
-    less, more = _f_test(random, pretrained), _f_test(pretrained, random)
+    less, more = f_test(random, pretrained), f_test(pretrained, random)
     if min(less, more) >= LEVEL:
         raise LookupError(f"{words}: not decided, F test p = {min(less, more):.2g}")
     return less < more, f"{words}; F test p = {min(less, more):.2g}"
