@@ -140,6 +140,14 @@ def test_files_that_are_refused(tmp_path, npz):
     assert datasets.own.names() == ()
 
 
+@pytest.mark.parametrize(("number", "mode"), [(np.uint16, "I;16"), (np.int32, "I"), (np.float32, "F")])
+def test_images_of_more_than_a_byte_a_pixel_are_refused(number, mode, tmp_path):
+    picture(tmp_path / "given" / "a.tif", np.zeros((2, 2), np.uint8))
+    picture(tmp_path / "given" / "b.tif", 1000 * np.arange(4).reshape(2, 2).astype(number))
+    with pytest.raises(ValueError, match=f"b.tif has mode {mode}, which is not a byte a pixel: convert the images to 8 bits"):
+        add("mine", tmp_path / "given")
+
+
 @pytest.mark.parametrize("name", ["", "../mine", "a/b", ".mine", "a b", "mine.npz"])
 def test_names_that_are_refused(name, npz):
     with pytest.raises(ValueError, match="letters, digits"):

@@ -153,7 +153,12 @@ def _images(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise ValueError(f"{folder} has folders without images: {', '.join(empty)}. Expected {ACCEPTED}")
     paths = flat or [image for path in classes for image in _images_in(path)]
     contents = {path: path.read_bytes() for path in paths}
-    colour = any(image_mode(str(path), data) not in ("1", "L") for path, data in contents.items())
+    modes = {path: image_mode(str(path), data) for path, data in contents.items()}
+    for path, mode in modes.items():
+        if mode.startswith(("I", "F")):  # whole numbers of 16 or 32 bits, or fractions: Pillow would cut them off at 255
+            raise ValueError(f"{path} has mode {mode}, which is not a byte a pixel: convert the images to 8 bits, or give their pixels as "
+                             "a .npy file")
+    colour = not set(modes.values()) <= {"1", "L"}
     images = [decoded(str(path), data, colour=colour) for path, data in contents.items()]
     for path, image in zip(paths, images):
         if image.shape != images[0].shape:
