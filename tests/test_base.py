@@ -559,6 +559,18 @@ def test_finished_fit_is_read_and_not_repeated(tmp_path):
     assert [row["seconds"] for row in again.history_] == [row["seconds"] for row in first.history_]
 
 
+@pytest.mark.parametrize("where, words", [
+    ("folder", "it is a folder: name a file in it"), ("file/x.safetensors", "what should be its folder is a file"),
+    ("file/deeper/x.safetensors", "on the way to it is a file"), ("/proc/nope/x.safetensors", "name a folder that can be written")])
+def test_a_checkpoint_that_can_not_be_written_is_refused_before_any_work(where, words, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    callback = stop_at()
+    with pytest.raises(OSError, match=f"could not write {re.escape(str(tmp_path / where))}: .*{words}"):
+        vade().fit(X, checkpoint=tmp_path / where, callback=callback)
+    assert callback.seen == []
+
+
 def test_failed_save_keeps_the_old_checkpoint(interrupted, monkeypatch):
     content = interrupted.read_bytes()
 

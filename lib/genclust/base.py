@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .draws import Source, draw
-from .files import acquire, clear_half_written, replacing
+from .files import acquire, check_writable, clear_half_written, replacing
 
 Callback = Callable[["DeepEstimator", str, int, dict], None]
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -537,6 +537,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Raises
         ------
         ValueError : for data or parameters that can't work, before any work is done.
+        OSError : for a checkpoint that can't be written, before any work is done where its folder shows it.
         FloatingPointError : when the loss stops being finite, and the estimator is then not fitted; Diverged, a kind of it,
             where an adversarial phase or HRWAE-GAN's training does, with the estimator usable in the last finite state. Of several restarts
             one that fails is left out, with a warning.
@@ -565,6 +566,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         data = as_tensor(X).to(self.device_)
         first_seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         checkpoint = None if checkpoint is None else Path(checkpoint)
+        if checkpoint is not None and not checkpoint.is_file():  # one that is there was written; a finished one is only read
+            check_writable(checkpoint)
         if checkpoint is not None and self.random_state is None:
             warnings.warn(f"random_state=None: every fit draws its own seed, so that no other one can go on from {checkpoint}. "
                           "Give random_state a number", RuntimeWarning, stacklevel=3)

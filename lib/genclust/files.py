@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ MEND = {
     errno.EDQUOT: "your quota is used up: free some space, and give the same command again",
     errno.EROFS: "the file system is read-only: name a folder that can be written",
     errno.EACCES: "permission is denied: name a folder that can be written",
+    errno.ENOENT: "its folder can't be made there: name a folder that can be written",
+    errno.ENOTDIR: "what should be a folder on the way to it is a file: name another",
+    errno.EEXIST: "what should be its folder is a file: name another",
+    errno.EISDIR: "it is a folder: name a file in it",
 }
 
 
@@ -40,6 +45,18 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         except OSError:  # nothing was written there either
             pass
+
+
+def check_writable(path: Path) -> None:
+    """Makes the folder of a file that is to be written later, and tries it: OSError that says what to do, before the work."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def acquire(lock: Path) -> AcquireReturnProxy:
