@@ -117,7 +117,7 @@ def test_weights_of_zero(solver, method):
 
 @pytest.mark.parametrize("size_penalty", [None, 0.5])
 def test_a_column_without_weight_is_as_if_it_were_not_there(solver, size_penalty):
-    """Its plan and the derivatives in its costs are zero; all else is as in the problem without it, alone or in a batch."""
+    """Its plan and the derivatives in its costs and weight are zero; all else is as in the problem without it, alone or in a batch."""
     C, target = problem(20, 4), torch.rand(20, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     present, results = torch.tensor([0, 2, 3]), []
     for columns, b in ((torch.arange(4), torch.tensor([0.2, 0.0, 0.5, 0.3])), (present, torch.tensor([0.2, 0.5, 0.3]))):
@@ -128,7 +128,7 @@ def test_a_column_without_weight_is_as_if_it_were_not_there(solver, size_penalty
         gradients = torch.autograd.grad((t.plan * target[:, columns]).sum() + t.value, (cost, b))
         results.append((t.plan, t.value, *gradients))
     (plan, value, in_C, in_b), without = results
-    assert (plan[:, 1] == 0).all() and (in_C[:, 1] == 0).all()
+    assert (plan[:, 1] == 0).all() and (in_C[:, 1] == 0).all() and in_b[1] == 0
     for one, two in zip((plan[:, present], value, in_C[:, present], in_b[present]), without):
         assert torch.allclose(one, two, atol=1e-9)
 

@@ -178,6 +178,7 @@ def _weights(name: str, given: Tensor | None, C: Tensor, size: int) -> Tensor:
     total = w.detach().sum(-1)
     if ((total - 1).abs() > 1e-5).any():
         raise ValueError(f"{name} sums to {float(total.max()):g}, not to 1")
+    w = w.masked_fill(w == 0, 0.0)  # the sum would hand a weight of 0, which has no derivative, those of the others
     return (w / w.sum(-1, keepdim=True)).expand(shape)
 
 
