@@ -294,6 +294,8 @@ BAD = {
     "b has entries that are negative or": dict(b=torch.tensor([float("nan"), 0.5, 0.5])),
     "size_penalty": dict(size_penalty=-1.0), "method": dict(method="simplex"), "tol": dict(tol=0.0),
     "max_iter=0": dict(max_iter=0), "max_iter=2.5: give a whole number": dict(max_iter=2.5), "start must be a tensor of 3": dict(start=torch.zeros(2)),
+    "tol='x': give a number": dict(tol="x"), "size_penalty='x': give None": dict(size_penalty="x"), "b is str": dict(b="x"),
+    "a is list": dict(a=[[1.0], [0.5, 0.5]]), r"method=\[\]: use one of": dict(method=[]),
 }
 
 
@@ -304,9 +306,10 @@ def test_bad_input_names_the_argument(message):
         transport(given.pop("cost"), given.pop("epsilon"), **given)
 
 
-def test_a_number_of_iterations_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="n_iter=0: give a whole number from 1"):
-        unrolled_sinkhorn(problem(), 0.5, 0)
+@pytest.mark.parametrize("n_iter", [0, None])
+def test_a_number_of_iterations_that_is_none_is_refused(n_iter):
+    with pytest.raises(ValueError, match=f"n_iter={n_iter}: give a whole number from 1"):
+        unrolled_sinkhorn(problem(), 0.5, n_iter)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool])

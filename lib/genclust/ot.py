@@ -148,13 +148,13 @@ def _check(cost, epsilon, a, b, size_penalty, method, tol, max_iter, start, name
         raise ValueError(f"cost has the type {cost.dtype}, which no plan fits into: give cost.double()")
     if not (isinstance(epsilon, Real) and 0 < epsilon < math.inf):
         raise ValueError(f"epsilon={epsilon!r}: give a number above 0")
-    if not (size_penalty is None or 0 <= size_penalty < math.inf):
+    if not (size_penalty is None or isinstance(size_penalty, Real) and 0 <= size_penalty < math.inf):
         raise ValueError(f"size_penalty={size_penalty!r}: give None for a hard constraint, or a number from 0")
-    if method != "auto" and method not in MAX_ITER:
+    if method not in ("auto", *MAX_ITER):
         raise ValueError(f"method={method!r}: use one of auto, {', '.join(MAX_ITER)}")
-    if not tol > 0:
+    if not (isinstance(tol, Real) and tol > 0):
         raise ValueError(f"tol={tol!r}: give a number above 0")
-    if max_iter is not None and not (isinstance(max_iter, Integral) and max_iter >= 1):
+    if not (max_iter is None and name == "max_iter" or isinstance(max_iter, Integral) and max_iter >= 1):
         raise ValueError(f"{name}={max_iter!r}: give a whole number from 1")
     C = cost.double()
     if not math.isfinite(C.detach().sum()) and not C.detach().isfinite().all():  # a sum is quicker; that of finite entries may overflow
@@ -170,7 +170,10 @@ def _weights(name: str, given: Tensor | None, C: Tensor, size: int) -> Tensor:
     shape = (*C.shape[:-2], size)
     if given is None:
         return C.new_full(shape, 1 / size)
-    w = torch.as_tensor(given, device=C.device).to(torch.float64)
+    try:
+        w = torch.as_tensor(given, device=C.device).to(torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} is {type(given).__name__}, of which no weights can be made ({error}): give a tensor ({size},)") from error
     if w.shape not in ((size,), shape):
         raise ValueError(f"{name} has shape {tuple(w.shape)}: it must be ({size},)")
     if not (w.detach() >= 0).all():
