@@ -158,6 +158,16 @@ def test_both_forms_of_newton_agree(monkeypatch, size_penalty):
         assert torch.allclose(getattr(compiled, field), getattr(tensors, field), rtol=1e-10, atol=1e-10), field
 
 
+@pytest.mark.parametrize("max_iter", [None, 21])
+def test_both_forms_of_newton_count_the_steps_that_were_too_long(max_iter, monkeypatch, recwarn):
+    C = problem(200, 7)
+    used = []
+    for _ in range(2):
+        used.append(transport(C, 1e-4 * float(C.mean()), max_iter=max_iter).n_iter)
+        monkeypatch.setattr(ot, "_newton_compiled", ot._newton)
+    assert used[0] == used[1] and bool(recwarn) == (max_iter is not None)
+
+
 def test_a_batch_of_problems_is_each_of_them(solver):
     many = torch.stack([problem(30, 4, seed) * scale for seed, scale in ((0, 1), (1, 5), (2, 0.01))])
     b = torch.stack([weights(4, seed) for seed in range(3)])

@@ -337,7 +337,7 @@ def _newton(C: Tensor, a: Tensor, b: Tensor, start: Tensor | None, epsilon: floa
 
 
 def _maximise(C, a, b, g, eps, rho, tol, max_iter) -> tuple[Tensor, int]:
-    """Damped Newton for one epsilon.
+    """Damped Newton for one epsilon: potentials, and the evaluations of the marginals, those of steps that were too long too.
 
     The kernel M = exp((g - C) / eps), scaled by row, is computed once; moving g by eps log u only
     multiplies its columns by u, so an evaluation is products of M with vectors, and one with itself.
@@ -346,15 +346,16 @@ def _maximise(C, a, b, g, eps, rho, tol, max_iter) -> tuple[Tensor, int]:
     s = kernel.sum(-1)
     ridge = 1e-12 + (b == 0)  # a column without weight is left alone
     gauge = 1 / C.shape[-1] ** 2 if rho is None else 0.0  # constants do not matter: the null space made regular
-    for used in range(1, max_iter + 1):
+    used = 1
+    while True:
         r = a / s
         p = u * (r[..., None, :] @ kernel)[..., 0, :]
         target = _target(b, g, rho)
         grad = target - p
         error = grad.abs().sum(-1)
         done = error <= tol
-        if bool(done.all()):
-            break
+        if bool(done.all()) or used >= max_iter:
+            return g, used
         weighted = kernel * (r / s)[..., None]
         H = torch.diag_embed(p + ridge) - u[..., None] * u[..., None, :] * (kernel.mT @ weighted) + gauge
         if rho is not None:
@@ -369,17 +370,17 @@ def _maximise(C, a, b, g, eps, rho, tol, max_iter) -> tuple[Tensor, int]:
             move = t[..., None] * step
             moved = u * move.exp()
             s_new = (kernel @ moved[..., None])[..., 0]
+            used += 1
             gain = -(a * (s_new / s).log()).sum(-1)
             gain = gain + ((b * move).sum(-1) if rho is None else rho / eps * (target * -torch.expm1(-eps / rho * move)).sum(-1))
             short = gain < 1e-4 * t * slope - 1e-14
-            if not bool(short.any()):
+            if not bool(short.any()) or used >= max_iter:
                 break
             t = torch.where(short, t / 4, t)
         g, u, s = g + eps * move, moved, s_new
         if float(u.log().abs().max()) > REACH:
             kernel, u = _kernel(C, g, eps), torch.ones_like(g)
             s = kernel.sum(-1)
-    return g, used
 
 
 def _kernel(C: Tensor, g: Tensor, eps: float) -> Tensor:
