@@ -818,6 +818,16 @@ def test_what_is_refused_is_not_left_as_unfinished(tmp_path):
     assert not list((tmp_path / "work").glob("*.json"))
 
 
+@pytest.mark.parametrize("where, words", [("file", "isafile"), ("file/records", "shouldbeafolderonthewaytoitisafile")])
+def test_records_that_can_not_be_written_are_refused_before_the_fit(where, words, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("genclust.datasets.load", lambda *a, **k: pytest.fail("work was begun"))
+    monkeypatch.setenv("GENCLUST_WORK", str(tmp_path / "work"))
+    result = CliRunner().invoke(app, ["run", "vade/digits", "--profile", "smoke", "--method", "gmm", "--records", str(tmp_path / where)])
+    said = re.sub(r"\x1b\[[0-9;]*m|[\s│]", "", f"{result.output}{result.exception}")
+    assert result.exit_code and words in said and not list((tmp_path / "work").glob("*.json"))
+
+
 def test_a_method_without_epochs_gets_none():
     specs = {s.method: s for s in make_specs("ot-clustering/mnist_train", methods=["ae+kmeans", "ot"], epochs=5)}
     assert specs["ot"].params["epochs"] == 5 and specs["ae+kmeans"].params["epochs"] == 0

@@ -56,8 +56,8 @@ def record_store(folder: Path | None, profile: str = "paper"):
     return RecordStore(folder or project_root() / ("book/records" if profile == "paper" else "build/live"))
 
 
-Records = Annotated[Optional[Path], typer.Option("--records", help="Folder of the records (book/records; for runs in a "
-                                                                   "smaller profile than paper, build/live).")]
+Records = Annotated[Optional[Path], typer.Option("--records", file_okay=False, help="Folder of the records (book/records; for "
+                                                                                    "runs in a smaller profile than paper, build/live).")]
 Recorded = Annotated[Optional[Path], typer.Option("--records", exists=True, file_okay=False, help="Folder of the records (book/records).")]
 
 

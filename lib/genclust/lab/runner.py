@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import acquire, clear_half_written
+from ..files import acquire, check_writable, clear_half_written
 from .figures import labels_only
 from .files import project_root, sha256, write_atomic
 from .papers import METHODS, is_bare
@@ -57,6 +57,7 @@ def _run(spec: Spec, store: RecordStore, work: Path, progress: Progress | None) 
     from ..metrics import scores
     from .replay import prefix
 
+    check_writable(store.path(spec))  # not only once the fit is done
     began = time.monotonic()
     reset_peak_memory()  # this process may have made other records before
     clear_half_written(work / spec.stem)

@@ -13,6 +13,7 @@ from threading import Thread
 from joblib import cpu_count
 from tqdm.auto import tqdm
 
+from ..files import check_writable
 from .files import work_folder
 from .papers import METHODS
 from .provenance import library_digest
@@ -171,6 +172,7 @@ def _cluster(address: str, store: RecordStore, show: Show, **options) -> Iterato
                 done: Future = Future()
                 done.set_result(found)
                 return done
+            check_writable(store.path(spec))
             return pool.submit(_on_worker, spec.model_dump(), library_digest(METHODS[spec.method].module), options["force"])
 
         yield submit, lambda made: made if isinstance(made, Record) else store.adopt(*made)
