@@ -72,8 +72,9 @@ def test_seeds_and_overrides_are_parsed():
     assert parse_overrides(["n_clusters=14", "init=umap"]) == {"n_clusters": 14, "init": "umap"}
     with pytest.raises(ValueError, match="-p n_samples: give it as --n-samples"):
         parse_overrides(["n_samples=500"], options=["n_samples"])
-    result = CliRunner().invoke(app, ["run", "vade/digits", "-p", "n_samples=500"])
-    assert result.exit_code == 1 and "--n-samples" in str(result.exception)
+    for name, instead in (("n_samples", "--n-samples"), ("methods", "--method"), ("experiment", "the first argument")):
+        result = CliRunner().invoke(app, ["run", "vade/digits", "-p", f"{name}=500"])
+        assert result.exit_code == 1 and f"-p {name}: give it as {instead} instead" == str(result.exception)
     for bad in ("a", "3:1", "-1", "1:2:3"):
         with pytest.raises(ValueError, match="seeds"):
             parse_seeds(bad)

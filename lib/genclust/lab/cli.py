@@ -42,7 +42,8 @@ def parse_overrides(pairs: list[str], options: Sequence[str] = ()) -> dict[str, 
         if not equals:
             raise ValueError(f"{pair!r} is not NAME=VALUE, for example n_clusters=14")
         if key in options:
-            raise ValueError(f"-p {key}: give it as --{key.replace('_', '-')} instead")
+            instead = {"experiment": "the first argument", "methods": "--method"}.get(key, f"--{key.replace('_', '-')}")
+            raise ValueError(f"-p {key}: give it as {instead} instead")
         try:
             found[key] = json.loads(value)
         except json.JSONDecodeError:
@@ -81,7 +82,7 @@ def run(experiment: Annotated[str, typer.Argument(help="For example vade/mnist; 
             typer.echo(f"{name:24} {', '.join(e.methods):32} {e.about}")
         return
     specs = make_specs(experiment, profile=profile, methods=method, seeds=parse_seeds(seeds), n_samples=n_samples,
-                       **parse_overrides(param or [], options=("profile", "seeds", "n_samples")))
+                       **parse_overrides(param or [], options=("experiment", "methods", "profile", "seeds", "n_samples")))
     store = record_store(records, profile)
     from .schedule import run_all
     try:
