@@ -829,6 +829,13 @@ def test_records_that_can_not_be_written_are_refused_before_the_fit(where, words
     assert result.exit_code and words in said and not list((tmp_path / "work").glob("*.json"))
 
 
+@pytest.mark.parametrize("address", ["garbage", "tcp://host", "tcp://host:port", "foo://host:1"])
+def test_a_scheduler_that_is_no_address_is_refused_before_a_client_is_made(address, tmp_path, monkeypatch):
+    monkeypatch.setattr("distributed.Client", lambda *a, **k: pytest.fail("a client was made"))
+    with pytest.raises(ValueError, match=f"the scheduler '{address}' is no address .*give tcp://host:port"):
+        run_all([smoke()], RecordStore(tmp_path / "records"), tmp_path / "work", scheduler=address)
+
+
 def test_a_method_without_epochs_gets_none():
     specs = {s.method: s for s in make_specs("ot-clustering/mnist_train", methods=["ae+kmeans", "ot"], epochs=5)}
     assert specs["ot"].params["epochs"] == 5 and specs["ae+kmeans"].params["epochs"] == 0

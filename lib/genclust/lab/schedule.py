@@ -156,8 +156,13 @@ def _cluster(address: str, store: RecordStore, show: Show, **options) -> Iterato
     """Runs on the workers of a Dask scheduler; their records come back and are written to ``store`` here."""
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ModuleNotFoundError:
         raise ModuleNotFoundError("distributed is not installed", name="distributed") from None
+    try:
+        get_address_host_port(address)
+    except ValueError as error:  # a client that it was given to would hang for half a minute once it is thrown away
+        raise ValueError(f"the scheduler {address!r} is no address ({error}): give tcp://host:port, as `dask scheduler` shows it") from error
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
