@@ -332,10 +332,16 @@ def test_n_samples_is_a_stable_draw():
     assert np.array_equal(load("digits", n_samples=1797).X, whole.X)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1798])
+@pytest.mark.parametrize("n", [0, -1, 1798, 2.5, "5"])
 def test_n_samples_out_of_range(n):
-    with pytest.raises(ValueError, match="1 to 1797"):
+    with pytest.raises(ValueError, match=f"n_samples is {n!r}, but digits gives 1 to 1797"):
         load("digits", n_samples=n)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2.5, "a", None])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ValueError, match=f"seed is {seed!r}, but has to be a whole number"):
+        load("digits", n_samples=5, seed=seed)
 
 
 def test_descriptions_agree_with_the_data(mnist):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,15 @@ def load(
 
     Data that were added under a name of the user's own load by that name.
 
-    Raises ValueError for an unknown name or an ``n_samples`` outside 1..n, DataUnavailable if the
+    Raises ValueError for an unknown name, an ``n_samples`` outside 1..n or a ``seed`` that is none, DataUnavailable if the
     set cannot be had, and DataCorrupted if a file in the cache was truncated or altered.
     """
     mine = name not in DATASETS and name in own.names(cache)
     source = own.describe(name, cache=cache) if mine else describe(name)
-    if n_samples is not None and not 1 <= n_samples <= source.n:
-        raise ValueError(f"n_samples is {n_samples}, but {name} gives 1 to {source.n} rows")
+    if n_samples is not None and not (isinstance(n_samples, Integral) and 1 <= n_samples <= source.n):
+        raise ValueError(f"n_samples is {n_samples!r}, but {name} gives 1 to {source.n} rows")
+    if not (isinstance(seed, Integral) and 0 <= seed < 2**32):
+        raise ValueError(f"seed is {seed!r}, but has to be a whole number from 0 to 2**32 - 1")
     if mine:
         X, y, digest = own.read(name, cache=cache)
     elif source.make:
