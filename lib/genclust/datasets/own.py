@@ -86,7 +86,7 @@ def _kept(name: str, cache: str | os.PathLike | None, *only: str) -> dict[str, n
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in only or arrays.files}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataCorrupted(f"{path} is damaged: {error}. Add the data anew: genclust data add {name} PATH") from error
+        raise DataCorrupted(f"{path} is damaged: {_told(error)}. Add the data anew: genclust data add {name} PATH") from error
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:
@@ -141,7 +141,12 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 raise ValueError(f"it has no array X, but {', '.join(found.files) or 'none'}")
             return found["X"], found["y"] if "y" in found.files else None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be taken: {error}. Expected {ACCEPTED}") from error
+        raise ValueError(f"{path} cannot be taken: {_told(error)}. Expected {ACCEPTED}") from error
+
+
+def _told(error: Exception) -> str:
+    """An error of ``np.load``, but for its advice to unpickle, which nothing here does."""
+    return "it is not in NumPy's format, or holds Python objects, which are not read" if "allow_pickle" in str(error) else str(error)
 
 
 def _images(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
