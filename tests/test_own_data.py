@@ -193,6 +193,11 @@ def test_the_command_line(npz):
     result = run("verify")
     assert result.exit_code == 0 and result.stdout.splitlines()[-1] == "mine: ok"
     assert "mine" not in names()  # which are the sets that everyone has
+    file = datasets.add("other", npz(X=X))
+    file.write_bytes(file.read_bytes()[:100])
+    result = run("list")
+    assert result.exit_code == 0 and "genclust data add other PATH" in result.stderr
+    assert [line.split()[:5] for line in result.stdout.splitlines()[-2:]] == [["mine", "6", "4", "3", "yes"], ["other", "-", "-", "-", "damaged"]]
     result = run("add", "mine", str(npz(Y=X)))
     assert result.exit_code == 1 and result.stderr.startswith("error: ") and "no array X" in result.stderr
 

@@ -50,8 +50,12 @@ def list_sets() -> None:
         rows.append((name, str(source.n), str(source.d), str(source.n_classes),
                      cached if source.files else "built in", source.licence))
     for name in datasets.own.names():
-        with _progress_and_errors():
+        try:
             source = datasets.own.describe(name)
+        except (OSError, ValueError) as error:  # the others are to be seen all the same
+            typer.echo(f"error: {error}", err=True)
+            rows.append((name, "-", "-", "-", "damaged", "your own"))
+            continue
         rows.append((name, str(source.n), str(source.d), str(source.n_classes), "yes", source.licence))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
