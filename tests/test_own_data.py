@@ -42,6 +42,11 @@ def test_an_array_without_labels(tmp_path):
     add("mine", tmp_path / "given.npy")
     data = load("mine")
     assert data.X.dtype == np.float32 and np.array_equal(data.X, X.astype(np.float32))
+    described = datasets.describe("mine")
+    assert (described.n, described.d, described.n_classes) == (6, 4, 0) and datasets.is_cached("mine")
+    for call in (datasets.describe, datasets.is_cached, datasets.fetch):  # in another cache
+        with pytest.raises(ValueError, match="there is no data set 'mine'"):
+            call("mine", cache=tmp_path / "other")
     assert data.name == "mine" and data.y is None and data.class_names == () and data.image_shape is None
     few = load("mine", n_samples=2, seed=3)
     assert few.X.shape == (2, 4) and few.y is None and few.digest != data.digest
@@ -193,6 +198,8 @@ def test_the_command_line(npz):
     result = run("verify")
     assert result.exit_code == 0 and result.stdout.splitlines()[-1] == "mine: ok"
     assert "mine" not in names()  # which are the sets that everyone has
+    result = run("fetch", "mine")
+    assert result.exit_code == 0 and result.stdout.split() == ["mine:", str(datasets.fetch("mine"))]
     file = datasets.add("other", npz(X=X))
     file.write_bytes(file.read_bytes()[:100])
     result = run("list")

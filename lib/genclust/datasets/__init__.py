@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import scipy
 
-from . import own
+from . import own, sources
 from .cache import (
-    DataUnavailable, Status, add_files, contents, digest_of, fetch, is_cached, is_present, kept, root_of, sha256,
+    DataUnavailable, Status, add_files, contents, digest_of, fetch_files, is_present, kept, root_of, root_of_all, sha256,
     verify_files,
 )
 from .formats import DataCorrupted, drawn, parse_idx
 from .origins import logger, unpack
-from .sources import DATASETS, File, Package, Source, describe, names
+from .sources import DATASETS, File, Package, Source, names
 
 __all__ = [
     "DATASETS", "DataCorrupted", "DataUnavailable", "Dataset", "File", "Package", "Source", "Status", "add", "describe",
@@ -73,8 +73,7 @@ def load(
     Raises ValueError for an unknown name, an ``n_samples`` outside 1..n or a ``seed`` that is none, DataUnavailable if the
     set cannot be had, and DataCorrupted if a file in the cache was truncated or altered.
     """
-    mine = name not in DATASETS and name in own.names(cache)
-    source = own.describe(name, cache=cache) if mine else describe(name)
+    source, mine = describe(name, cache=cache), _is_own(name, cache)
     if n_samples is not None and not (isinstance(n_samples, Integral) and 1 <= n_samples <= source.n):
         raise ValueError(f"n_samples is {n_samples!r}, but {name} gives 1 to {source.n} rows")
     if not (isinstance(seed, Integral) and 0 <= seed < 2**32):
@@ -102,7 +101,7 @@ def load(
 def _read(source: Source, cache: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray, str]:
     root = root_of(source, cache)
     if not is_present(source, root):
-        fetch(source.name, cache=cache)
+        fetch_files(source.name, cache=cache)
     X, y = kept(source, root) if source.slow else source.read(contents(source, root))
     n = X.shape[0]
     whole = DATASETS[source.part_of].n if source.part_of else source.n  # files that are shared may give more rows
@@ -113,6 +112,26 @@ def _read(source: Source, cache: str | os.PathLike | None) -> tuple[np.ndarray, 
     if n > source.n:
         digest = sha256(digest.encode(), b"first %d" % source.n)
     return X[: source.n], y[: source.n], digest
+
+
+def _is_own(name: str, cache: str | os.PathLike | None) -> bool:
+    return name not in DATASETS and name in own.names(cache)
+
+
+def describe(name: str, *, cache: str | os.PathLike | None = None) -> Source:
+    """The description of a set, or of data of the user's own. Raises ValueError, with near matches, for an unknown name."""
+    return own.describe(name, cache=cache) if _is_own(name, cache) else sources.describe(name)
+
+
+def is_cached(name: str, *, cache: str | os.PathLike | None = None) -> bool:
+    """Whether the cache has every file of a set, as it has of the user's own data; whether they are whole is for `verify`."""
+    return _is_own(name, cache) or is_present(source := sources.describe(name), root_of(source, cache))
+
+
+def fetch(name: str, *, cache: str | os.PathLike | None = None) -> Path:
+    """See to it that the cache holds a set, as `cache.fetch_files` does; data of the user's own are there already. Returns
+    the directory there, and raises what `cache.fetch_files` raises."""
+    return root_of_all(cache) / "own" if _is_own(name, cache) else fetch_files(name, cache=cache)
 
 
 def add(name: str, path: str | os.PathLike, *, cache: str | os.PathLike | None = None) -> Path:
@@ -130,5 +149,5 @@ def verify(names: str | Iterable[str] | None = None, *, cache: str | os.PathLike
     chosen = [*DATASETS, *mine] if names is None else [names] if isinstance(names, str) else list(names)
     for name in chosen:
         if name not in mine:
-            describe(name)
+            sources.describe(name)
     return [own.verify(name, cache=cache) if name in mine else verify_files(name, cache=cache) for name in chosen]

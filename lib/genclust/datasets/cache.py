@@ -43,7 +43,7 @@ class Status:
     problems: tuple[str, ...] = ()
 
 
-def fetch(name: str, *, cache: str | os.PathLike | None = None) -> Path:
+def fetch_files(name: str, *, cache: str | os.PathLike | None = None) -> Path:
     """See to it that the cache holds a set, and return the set's directory there.
 
     Absent files are sought in the sources, one after another, and damaged ones are replaced.
@@ -154,12 +154,6 @@ def verify_files(name: str, *, cache: str | os.PathLike | None = None) -> Status
     else:
         state = {0: "ok", len(source.files): "absent"}.get(absent, "incomplete")
     return Status(name, state, tuple(map(line, problems.values())))
-
-
-def is_cached(name: str, *, cache: str | os.PathLike | None = None) -> bool:
-    """Whether the cache has every file of a set; whether they are whole is for `verify`."""
-    source = describe(name)
-    return is_present(source, root_of(source, cache))
 
 
 # --- For `load` ---------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def fetch(name: Annotated[str, typer.Argument(help="A data set, or 'all'.")]) ->
                 failed |= offered
                 typer.echo(f"error: {error}" if offered else f"{each}: to be added by hand", err=True)
             else:
-                typer.echo(f"{each}: {root if datasets.describe(each).files else 'built in'}")
+                typer.echo(f"{each}: {root if each not in datasets.names() or datasets.describe(each).files else 'built in'}")
     if failed:
         raise typer.Exit(1)
 
