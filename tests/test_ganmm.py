@@ -447,6 +447,18 @@ def test_a_cluster_smaller_than_a_batch_repeats_its_rows():
     assert model.labels_.shape == (40,) and np.isfinite(model.objective_)
 
 
+@pytest.mark.parametrize("init", ["kmeans", "gmm"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_first_partition_may_leave_a_cluster_empty(init):
+    model = small(4, init=init, iterations=1, pretrain_iterations=1).fit(np.repeat(np.eye(3, 5, dtype=np.float32), 20, 0))
+    assert np.isfinite(model.objective_)
+
+
+def test_something_of_a_batch_is_never_borrowed():
+    model = small(batch_size=10, sigma=0.95, iterations=2, pretrain_iterations=1).fit(BLOBS)
+    assert np.isfinite(model.objective_)
+
+
 @pytest.mark.parametrize("X", [np.ones((30, 4), np.float32), np.hstack([BLOBS, np.full((300, 2), 0.5, np.float32)])])
 def test_constant_features_are_no_trouble(X):
     model = small().fit(X)

@@ -157,9 +157,10 @@ class _EpsilonEM:
         Algorithm 1, line 11."""
         if self.own is None:  # pretraining: the first partition, nothing borrowed (Algorithm 1, lines 1 and 2)
             self.rows = torch.arange(len(self.X), device=self.X.device)
-            self.own = (self.trainer.kept["labels"] == torch.arange(self.K, device=self.X.device)[:, None]).float()
+            mine = self.trainer.kept["labels"] == torch.arange(self.K, device=self.X.device)[:, None]
+            self.own = self.model._refill(mine, mine.T.float()).float()  # k-means and EM may leave a cluster empty
             self.sigma = 0.0
-        borrowed = round(self.sigma * self.batch)
+        borrowed = min(round(self.sigma * self.batch), self.batch - 1)  # rounded, it may be the whole batch
         drawn = [torch.multinomial(self.own, self.batch - borrowed, replacement=True, generator=self.source)]
         if borrowed:
             drawn.append(torch.multinomial(self.others, borrowed, replacement=True, generator=self.source))
