@@ -153,6 +153,8 @@ def test_refusals():
     model = small(iterations=0).fit(X, Y)
     with pytest.raises(ValueError, match="label='z' is none of the classes: a, b"):
         model.sample(label="z")
+    with pytest.raises(ValueError, match=r"label=\['a', 'b'\]: give one class, one of a, b"):
+        model.sample(2, label=["a", "b"])
     with pytest.raises(ValueError, match="n_samples=0"):
         model.sample(0)
     with pytest.raises(Diverged, match="phase 'cgan' diverged"):

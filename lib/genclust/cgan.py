@@ -165,6 +165,8 @@ class ConditionalGAN(DeepEstimator):
         Returns X (n_samples, n_features) and the classes (n_samples,). ValueError for a class that y did not have.
         """
         source = self._draws(random_state, n_samples)
+        if np.ndim(label):
+            raise ValueError(f"label={label!r}: give one class, one of {', '.join(map(str, self.classes_))}")
         if label is None:
             of = draw(torch.randint, len(self.classes_), (n_samples,), source=source).cpu().numpy()
         else:
