@@ -303,7 +303,7 @@ def test_interrupted_choice_goes_on(choice, tmp_path, save_always):
     assert np.array_equal(resumed.wasserstein_, choice.wasserstein_) and same(resumed, choice)
 
 
-@pytest.mark.parametrize("candidates", [(), (0, 2), (2, 101), (2.5,)])
+@pytest.mark.parametrize("candidates", [(), (0, 2), (2, 101), (2.5,), (2, 2)])
 def test_candidates_that_can_not_be_are_refused(candidates):
     with pytest.raises(ValueError, match="candidates"):
         WAMiCSelection(**CHOICE | dict(candidates=candidates)).fit(X)

@@ -393,6 +393,8 @@ class WAMiCSelection(AdversarialMixture):
         candidates, n_train = list(self.candidates), len(X) - self._n_held(len(X))
         if not candidates or not all(isinstance(k, Integral) and 1 <= k <= n_train for k in candidates):
             raise ValueError(f"candidates={candidates}: numbers of clusters from 1 to the {n_train} rows that are trained on")
+        if len(set(candidates)) < len(candidates):  # a checkpoint finds its phase by the number in its name
+            raise ValueError(f"candidates={candidates}: give every number of clusters once")
 
     def _n_held(self, n: int) -> int:
         return max(1, round(self.held_out * n))
