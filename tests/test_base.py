@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 
@@ -49,6 +51,16 @@ def assert_same_fit(one, other):
     assert timeless(one.history_) == timeless(other.history_)
 
 
+def answers(model):
+    """What a fitted model says of X, and draws."""
+    found = [getattr(model, name)(X) for name in ("transform", "predict_proba", "predict", "score") if hasattr(model, name)]
+    if hasattr(model, "inverse_transform"):
+        found.append(model.inverse_transform(found[0]))
+    if hasattr(model, "wasserstein"):
+        found.append(model.wasserstein(X, iterations=2))
+    return found + ([*model.sample(5)] if hasattr(model, "sample") else [])
+
+
 def timeless(history):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 
@@ -69,11 +81,30 @@ def test_refitting_starts_over():
     assert_same_fit(model.fit(X), vade().fit(X))
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_a_caller_who_needs_no_gradients_gets_the_same_fit(mode):
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, partial(torch.autocast, "cpu", torch.bfloat16)])
+def test_what_a_caller_has_switched_on_or_off_does_not_change_a_fit(mode):
     with mode():
         model = vade().fit(X)
+        found = answers(model)
     assert_same_fit(model, vade().fit(X))
+    assert all(map(np.array_equal, found, answers(model)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_callers_autocast_reaches_neither_players_nor_draws(precision):
+    options = dict(random_state=0, device="cpu", precision=precision)
+    small = dict(hidden=[8], latent_dim=2, batch_size=32, pretrain_epochs=1, **options)
+    models = [genclust.WAMiC(3, iterations=3, critic_hidden=[8], layer_epochs=1, encoder_epochs=1, n_init=1, **small),
+              genclust.DeepKMeans(3, epochs=1, n_init=1, **small), genclust.DEC(3, iterations=5, layer_epochs=1, n_init=1, **small),
+              genclust.GANMM(3, iterations=3, pretrain_iterations=2, e_step="critics", **options),
+              genclust.ConditionalGAN(hidden=[8], iterations=5, **options)]
+    for model in models:
+        given = (X, np.arange(100) % 2)
+        alone = clone(model).fit(*given)
+        with torch.autocast("cpu", torch.bfloat16):
+            model.fit(*given)
+            found = answers(model)
+        assert model.objective_ == alone.objective_ and all(map(np.array_equal, found, answers(alone)))
 
 
 def test_a_fit_that_is_refused_leaves_nothing_of_the_one_before():
@@ -181,6 +212,14 @@ def test_bfloat16_training_is_close_to_float32():
         assert low[phase] != high[phase]  # or bfloat16 did nothing
         # 8 bits of mantissa are 0.4 % a product; a loss is a sum of many, six steps on
         np.testing.assert_allclose(low[phase], high[phase], rtol=0.02, err_msg=phase)
+
+
+def test_players_in_bfloat16_see_what_the_step_before_has_learnt():
+    def losses(precision):
+        model = genclust.ConditionalGAN(hidden=[8], learning_rate=0.01, random_state=0, device="cpu", precision=precision)
+        return model.fit(X, np.arange(100) % 2, max_steps=40).step_losses_["cgan"]
+
+    assert losses("bfloat16") == pytest.approx(losses("float32"), abs=0.3)  # they span 4; with weights that stand still they are 2.8 apart
 
 
 @pytest.mark.parametrize("options", [{}, {"max_steps": 2}])

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
-from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay, in_unit_interval
+from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay, in_unit_interval, without_autocast
 from .networks import MLP, bernoulli_log_likelihood
 from .reduction import check_umap
 
@@ -216,7 +216,7 @@ class MixtureEstimator(ClusterMixin, CodingEstimator):
         generator = self._draws(random_state, n_samples)
         if cluster is not None:
             check_index("cluster", cluster, len(self.module_.mixture.logits))
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast():
             z, c = self.module_.mixture.sample(n_samples, generator, cluster)
         return self.inverse_transform(z.cpu().numpy()), c.cpu().numpy()
 
@@ -273,6 +273,7 @@ class Autoencoder(CodingEstimator):
         self.objective_ = self._score(X)
 
     @torch.no_grad()
+    @without_autocast()
     def _score(self, X: Tensor) -> float:
         net = self.module_
         errors = [reconstruction_error(net.decoder(net.encoder(x)), x, self.likelihood_) * len(x)

@@ -15,7 +15,8 @@ import math
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
@@ -131,6 +132,13 @@ class MixedAdam:
             p.grad, p.data = None, self.masters[p]
 
 
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Around, or as a decorator on, what an estimator computes: the caller's autocast does not reach it."""
+    with torch.autocast("cpu", enabled=False, cache_enabled=True), torch.autocast("cuda", enabled=False, cache_enabled=True):
+        yield
+
+
 @dataclass
 class Player:
     """One side of an adversarial phase: what it minimises, with which optimizer, how often it moves.
@@ -180,6 +188,15 @@ class Trainer:
         if self._resume is not None:  # sums in another order would end elsewhere; `fit` puts the number back
             torch.set_num_threads(self._resume.get("threads", torch.get_num_threads()))
 
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        """Around a loss: the products of what :class:`MixedAdam` does not hold in low precision are cast to it."""
+        try:
+            with torch.autocast(self.X.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                yield
+        finally:  # of itself only the outermost autocast forgets the weights that it has cast, and the next step changes them
+            torch.clear_autocast_cache()
+
     # -- phases ------------------------------------------------------------------------------
 
     def once(self, name: str, compute: Callable[[], None], *, logged: bool = False) -> None:
@@ -227,7 +244,7 @@ class Trainer:
             # and as rows are shuffled anew, no row is left out for long.
             n_batches = max(1, n // batch_size)
             for rows in order[..., : n_batches * batch_size].split(batch_size, dim=-1):
-                with torch.autocast(self.X.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                with self._autocast():
                     value, terms = loss(self.X[rows], rows)
                 value.backward()
                 optimizer.step()
@@ -264,7 +281,7 @@ class Trainer:
 
     def _step(self, player: Player) -> dict[str, Tensor]:
         """One step of a player: its loss before it, under its name, and the terms."""
-        with torch.autocast(self.X.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             value, terms = player.loss()
         # `inputs` leaves the gradients of the other players' parameters alone
         value.backward(inputs=[p for group in player.optimizer.param_groups for p in group["params"]])
@@ -543,7 +560,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             one that fails is left out, with a warning.
         CheckpointError : when the checkpoint is damaged or belongs to another fit, or to another version of this package.
         """
-        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has switched off
+        with torch.inference_mode(False), torch.enable_grad(), without_autocast():  # whatever the caller has switched on or off
             return self._fit(X, callback, checkpoint, cache, max_steps)
 
     def _fit(self, X, callback: Callback | None, checkpoint: str | Path | None, cache: str | Path | None, max_steps: int | None):
@@ -651,6 +668,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return as_tensor(X).to(self.device_)
 
     @torch.no_grad()
+    @without_autocast()
     def _map(self, function: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
         """``function`` over X in pieces, in float32 whatever the precision of training."""
         return torch.cat([function(piece) for piece in X.split(EVAL_BATCH)])

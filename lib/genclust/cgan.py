@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .adversarial import input_gradient, scores
 from .autoencoder import CONSTRAINTS, WEIGHT
-from .base import EVAL_BATCH, DeepEstimator, Player, in_unit_interval
+from .base import EVAL_BATCH, DeepEstimator, Player, in_unit_interval, without_autocast
 from .draws import draw
 from .networks import MLP
 
@@ -174,7 +174,7 @@ class ConditionalGAN(DeepEstimator):
             if len(found) == 0:
                 raise ValueError(f"label={label!r} is none of the classes: {', '.join(map(str, self.classes_))}")
             of = np.full(n_samples, found[0])
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast():
             noise = draw(torch.randn, n_samples, self.fitted_with_.noise_dim, source=source)
             X = self.module_.generate(noise, self._one_hot(of))
         return X.cpu().numpy(), self.classes_[of]

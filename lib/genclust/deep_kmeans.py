@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor, nn
 
 from .autoencoder import CONSTRAINTS, POSITIVE, RATE, WEIGHT, CodingEstimator
-from .base import exponential_decay, in_unit_interval
+from .base import exponential_decay, in_unit_interval, without_autocast
 from .networks import coder_pair
 from .ot import squared_distances, transport, unrolled_sinkhorn
 
@@ -235,6 +235,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         return self._costs(X).argmin(1)
 
     @torch.no_grad()
+    @without_autocast()
     def _score(self, X: Tensor) -> float:
         net, given = self.module_, self.fitted_with_
         errors = self._map(lambda x: (net.decoder(net.encoder(x)) - x).square().sum(1), X)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .adversarial import clip_weights, gradient_penalty, wasserstein
 from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, Autoencoder
-from .base import DeepEstimator, Player, Trainer, check_index, in_unit_interval
+from .base import DeepEstimator, Player, Trainer, check_index, in_unit_interval, without_autocast
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
 from .dec import DEC
 from .mixture import initial_responsibilities
@@ -425,6 +425,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         return mine | (torch.zeros_like(mine).scatter_(1, best, True) & empty[:, None])
 
     @torch.no_grad()
+    @without_autocast()
     def _logits(self, X: Tensor) -> Tensor:
         """The scores of every cluster, (n, K)."""
         e_step = self.fitted_with_.e_step
@@ -484,7 +485,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         # Whole batches as in training, whatever n: a DCGAN's draws depend on the statistics of their batch
         batch = self.fitted_with_.batch_size
         n_batches = -(-int(c.bincount().max()) // batch)
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast():
             drawn = torch.cat([self.module_.draw(batch, generator) for _ in range(n_batches)], 1)
         X = torch.empty(n_samples, drawn.shape[2], device=self.device_)
         for k in c.unique().tolist():

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from . import density
 from .adversarial import relativistic, standard
 from .autoencoder import CONSTRAINTS, COUNT, DECAY, POSITIVE, RATE, WEIGHT, resolve_likelihood
-from .base import DeepEstimator, check_index
+from .base import DeepEstimator, check_index, without_autocast
 from .hierarchical import HierarchicalAutoencoder, LatentDiscriminator, Pass, kl_divergence, n_cells
 from .networks import bernoulli_log_likelihood
 from .reduction import own_threads
@@ -441,7 +441,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def decode_noises(self, noises: list[Tensor]) -> np.ndarray:
         """The images, (n, n_features) float32, of standard normal noise for each group (see
         :meth:`~genclust.hierarchical.HierarchicalAutoencoder.generate`)."""
-        with self._evaluation() as net, torch.no_grad():
+        with self._evaluation() as net, torch.no_grad(), without_autocast():
             pieces = zip(*(noise.split(1024) for noise in noises))
             return torch.cat([net.pixels(net.autoencoder.generate(piece)) for piece in pieces]).cpu().numpy()
 
@@ -454,6 +454,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         return -float(error.double().mean())
 
     @torch.no_grad()
+    @without_autocast()
     def drift(self, X) -> list[float]:
         """How far the draws of q for X are from those of the prior, a figure for each group, top first.
 

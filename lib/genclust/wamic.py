@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .adversarial import average, gradient_penalty, scores, wasserstein
 from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, WEIGHT, MixtureEstimator, reconstruction_error
-from .base import EVAL_BATCH, Player, Trainer, nth_seed
+from .base import EVAL_BATCH, Player, Trainer, nth_seed, without_autocast
 from .draws import Generators, Source, draw
 from .mixture import INITS, FullMixture, initial_responsibilities
 from .networks import MLP, ReplicaMLP
@@ -187,6 +187,7 @@ class AdversarialMixture(MixtureEstimator):
         return torch.stack(found).double().mean(0)
 
     @torch.no_grad()
+    @without_autocast()
     def _score(self, X: Tensor) -> float:
         net = self.module_
         source = torch.Generator(X.device).manual_seed(self.seed_)
@@ -301,7 +302,7 @@ class WAMiC(AdversarialMixture):
         check_is_fitted(self)
         if iterations < 1:
             raise ValueError(f"iterations={iterations}: a critic needs 1 or more")
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), without_autocast():
             X, net, source = self._rows(X), self.module_, self._draws(random_state)
             critic = net.fresh("critic", torch.Generator().manual_seed(source.initial_seed())).to(X.device)
             trainer = Trainer(self, critic, X, generator=source, dtype=torch.float32)
