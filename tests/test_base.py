@@ -113,6 +113,11 @@ def test_a_fit_that_is_refused_leaves_nothing_of_the_one_before():
         model.set_params(likelihood="bernoulli").fit(10 * X)
     with pytest.raises(NotFittedError):
         model.predict(X)
+    assert not {"labels_", "means_", "history_", "objective_", "seed_"} & set(vars(model))
+    gan = genclust.ConditionalGAN(hidden=[8], iterations=1, random_state=0).fit(X, np.arange(100) % 2)
+    with pytest.raises(ValueError, match="y=None"):
+        gan.fit(X, None)
+    assert not [name for name in vars(gan) if name.endswith("_")]
 
 
 def test_another_default_type_of_torch_is_refused():

@@ -564,7 +564,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return self._fit(X, callback, checkpoint, cache, max_steps)
 
     def _fit(self, X, callback: Callback | None, checkpoint: str | Path | None, cache: str | Path | None, max_steps: int | None):
-        vars(self).pop("module_", None)
+        self._forget()
         self._validate_params()
         check_default_dtype()
         for name in ("hidden", "critic_hidden", "image_shape"):
@@ -603,13 +603,18 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             finally:
                 torch.set_num_threads(threads)
             if best is None or self.objective_ > best["objective_"]:
-                best = {k: v for k, v in vars(self).items() if k.endswith("_") or k == "module_"}
+                best = {k: v for k, v in vars(self).items() if k.endswith("_")}
         if best is None:
             raise failed
         if failed is not None:
             warnings.warn(f"a restart failed and is left out: {failed}", RuntimeWarning, stacklevel=3)
         vars(self).update(best)
         return self
+
+    def _forget(self) -> None:
+        """Removes what was fitted: all whose name ends in an underscore."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
 
     def _fit_once(self, X: Tensor, seed: int, dtype: torch.dtype, callback, checkpoint, cache, max_steps) -> None:
         self.seed_ = seed

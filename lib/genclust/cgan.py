@@ -96,29 +96,29 @@ class ConditionalGAN(DeepEstimator):
         ``options`` are those of the other estimators: callback, checkpoint, cache, max_steps. Raises ValueError for
         data or labels that can't work, Diverged (a FloatingPointError) and CheckpointError as they do.
         """
+        self._forget()
         if y is None:
             raise ValueError("y=None, but a conditional GAN needs the class of every row: use fit(X, y)")
-        y = column_or_1d(y)
-        check_classification_targets(y)
-        check_consistent_length(X, y)
-        vars(self).pop("module_", None)  # the classes of the fit before are gone now
-        self.classes_, self._of = np.unique(y, return_inverse=True)
+        self._y = column_or_1d(y)
+        check_classification_targets(self._y)
+        check_consistent_length(X, self._y)
         return super().fit(X, **options)
 
     def _check_data(self, X):
         if not in_unit_interval(X):
             raise ValueError(f"X has to lie in [0, 1], as what is generated does, but it spans [{X.min():.7g}, {X.max():.7g}]: "
                              "scale X")
+        self.classes_, self._of_ = np.unique(self._y, return_inverse=True)
 
     def _fingerprint(self, X, seed, names=None):
-        return hashlib.sha256(super()._fingerprint(X, seed, names).encode() + self._of.tobytes()).hexdigest()
+        return hashlib.sha256(super()._fingerprint(X, seed, names).encode() + self._of_.tobytes()).hexdigest()
 
     def _build(self, n_features, generator):
         return CGANNetwork(n_features, len(self.classes_), list(self.hidden), self.noise_dim, generator)
 
     def _phases(self, trainer):
         net, X = self.module_, trainer.X
-        classes = self._one_hot(self._of)
+        classes = self._one_hot(self._of_)
 
         def noise() -> Tensor:
             return draw(torch.randn, self.batch_size, self.noise_dim, source=trainer.generator)
@@ -152,7 +152,7 @@ class ConditionalGAN(DeepEstimator):
 
     @torch.no_grad()
     def _conclude(self, X):
-        net, classes, source = self.module_, self._one_hot(self._of), self._draws(None)
+        net, classes, source = self.module_, self._one_hot(self._of_), self._draws(None)
         value = 0.0
         for x, c in zip(X.split(EVAL_BATCH), classes.split(EVAL_BATCH)):
             fake = net.generate(draw(torch.randn, len(x), self.noise_dim, source=source), c)

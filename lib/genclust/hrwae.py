@@ -326,7 +326,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
         return density.hdbscan(points, given.min_cluster_size or max(2, n // 50), self._neighbours(n), given.cluster_selection)
 
     def _conclude(self, X):
-        self._rows_of_fit = X
+        self._rows_of_fit_ = X
         self._boxes_, self.clustering_seconds_ = {}, {}
         self.objective_ = self._score(X)
         if self.step_losses_:  # a replay ends here
@@ -361,7 +361,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
             points = None if kind == "umap" else self.embedding(group)
             began = time.perf_counter()
             if kind == "umap":
-                codes = self._codes(self._rows_of_fit, group)
+                codes = self._codes(self._rows_of_fit_, group)
                 made = density.umap(codes, self._neighbours(len(codes)), self.seed_)
             elif kind == "hdbscan":
                 made = self._hdbscan(points)
