@@ -289,6 +289,22 @@ def test_full_maximise_stays_proper_on_identical_points():
         assert mixture.log_prob(torch.zeros(1, 2)).isfinite().all()
 
 
+@pytest.mark.parametrize("lead", [(), (2,)])
+def test_full_maximise_stays_proper_where_its_floor_is_lost_in_rounding(lead):
+    line = torch.randn(*lead, 50, 1, generator=torch.Generator().manual_seed(0)).double() @ torch.tensor([[1e6, 2e6, 3e6]]).double()
+    z = torch.cat([line, torch.randn(*lead, 50, 3, generator=torch.Generator().manual_seed(1)).double()], -2)
+    r = torch.eye(2)[torch.arange(100) // 50].expand(*lead, 100, 2)
+    mixture, plain = FullMixture(2, 3, *lead), FullMixture(1, 3, *lead)
+    mixture.maximise(z, r)
+    plain.maximise(z[..., 50:, :], r[..., 50:, 1:])
+    with torch.no_grad():
+        assert mixture.log_prob(z.float()).isfinite().all()
+        np.testing.assert_allclose(mixture.covariances[..., 0, :, :].diagonal(dim1=-2, dim2=-1), line.var(-2, correction=0), rtol=1e-4)
+        assert torch.equal(mixture.factors[..., 1, :, :], plain.factors[..., 0, :, :]), "what can be factorised stays as it was"
+    with pytest.raises(FloatingPointError, match="extreme values in X, or standardise it"):
+        mixture.maximise(z.index_fill(-2, torch.tensor(3), torch.nan), r)
+
+
 def test_full_draws_have_the_components_moments():
     mixture, generator = random_full(n_clusters=2), torch.Generator().manual_seed(2)
     z, c = mixture.sample(40_000, generator)
@@ -311,6 +327,9 @@ def test_full_mixtures_side_by_side_are_each_themselves():
     r = torch.softmax(torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(3)), 2)
     fitted = FullMixture(4, 3, 3)
     fitted.maximise(z, r)
+    for call in (lambda: many.sample(5, torch.Generator()), lambda: many.place(noise[0, 0], torch.arange(4))):
+        with pytest.raises(ValueError, match="n_replicas=3.*use place_all"):
+            call()
     with torch.no_grad():
         for i in range(3):
             solo = FullMixture(4, 3)

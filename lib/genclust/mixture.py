@@ -94,7 +94,8 @@ class FullMixture(TrainableMixture):
     """``p(z) = sum_k pi_k N(z | m_k, S_k S_k^T)`` with full covariances (WAMiC, eq. 7).
 
     ``factors`` (K, d, d) holds the lower triangle of S_k, with the logarithm of its diagonal on the diagonal; what
-    is above it is not used. With ``n_replicas`` every parameter, argument and result has a leading axis R.
+    is above it is not used. With ``n_replicas`` every parameter, argument and result has a leading axis R; ``place`` and ``sample``
+    are of one mixture alone, and raise ValueError.
     """
 
     def __init__(self, n_clusters: int, dim: int, n_replicas: int | None = None):
@@ -128,7 +129,17 @@ class FullMixture(TrainableMixture):
 
     def place(self, noise: Tensor, c: Tensor) -> Tensor:
         """Standard normal noise (n, d) as draws from the components c (n,): (n, d)."""
+        self._check_alone()
         return self.means[c] + (self.scales[c] @ noise[..., None])[..., 0]
+
+    def sample(self, n: int, generator: torch.Generator, cluster: int | None = None) -> tuple[Tensor, Tensor]:
+        """See :meth:`TrainableMixture.sample`."""
+        self._check_alone()
+        return super().sample(n, generator, cluster)
+
+    def _check_alone(self) -> None:
+        if self.logits.dim() > 1:
+            raise ValueError(f"n_replicas={len(self.logits)}: only one mixture alone draws like this; use place_all")
 
     def place_all(self, noise: Tensor) -> Tensor:
         """Noise (K, m, d) as m draws from every component, eq. 7: ``z_k = S_k e + m_k``, (K, m, d)."""
@@ -138,7 +149,9 @@ class FullMixture(TrainableMixture):
     def maximise(self, z: Tensor, responsibilities: Tensor, floor: float = 1e-6) -> None:
         """The M-step: weights, means and covariances from (n, d) codes and (n, K) responsibilities.
 
-        ``floor`` is added to every variance, so that a component on few points stays proper.
+        ``floor`` is added to every variance, so that a component on few points stays proper. Beside large variances it is lost in
+        rounding; a covariance that can't be factorised for that gets 1e-9 of its mean variance as well. FloatingPointError where even
+        that does not help.
         """
         z, r = z.double(), responsibilities.double()
         mass = r.sum(-2) + 1e-10
@@ -148,7 +161,13 @@ class FullMixture(TrainableMixture):
             apart = z - means[..., k, None, :]
             covariances.append((r[..., k, None] * apart).mT @ apart / mass[..., k, None, None])
         tall = torch.stack(covariances, -3) + floor * torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        scales = torch.linalg.cholesky(tall)
+        scales, failed = torch.linalg.cholesky_ex(tall)
+        if failed.any():
+            more = 1e-9 * torch.diag_embed(tall.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True).expand(tall.shape[:-1]))
+            mended, still = torch.linalg.cholesky_ex(tall + more)
+            if still.any():
+                raise FloatingPointError("the covariance of a component can't be factorised: look for extreme values in X, or standardise it")
+            scales = torch.where(failed[..., None, None] > 0, mended, scales)
         self.logits.copy_((mass / mass.sum(-1, keepdim=True)).log())
         self.means.copy_(means)
         self.factors.copy_(scales.tril(-1) + torch.diag_embed(scales.diagonal(dim1=-2, dim2=-1).log()))
