@@ -114,6 +114,7 @@ def test_phases_and_history():
         ("adversarial", e) for e in (2, 4, 6)] + [("encoder", e) for e in (1, 2, 3)]
     assert {"wasserstein", "penalty", "critic", "generator", "inversion"} <= set(model.history_[-4])
     assert model.planned_epochs() == {"autoencoder": 5, "mixture": 1, "warm-up": 2, "adversarial": 6, "encoder": 3}
+    assert not [name for name, p in model.module_.named_parameters() if p.grad is not None], "step 4 makes none for the decoder"
 
 
 def test_step_2_is_the_m_step_on_the_codes():

@@ -246,7 +246,7 @@ class Trainer:
             for rows in order[..., : n_batches * batch_size].split(batch_size, dim=-1):
                 with self._autocast():
                     value, terms = loss(self.X[rows], rows)
-                value.backward()
+                value.backward(inputs=optimizer.parameters)  # what is held fixed would gather gradients that nobody uses
                 optimizer.step()
                 for key, term in {"loss": value, **terms}.items():
                     sums[key] += term.detach()
