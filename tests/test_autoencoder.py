@@ -29,6 +29,14 @@ def test_reconstruction_errors_by_hand():
     assert float(reconstruction_error(out, x, "gaussian")) == pytest.approx(squares)
     entropy = (2 * np.log(2) + np.log(2) + np.log1p(np.exp(-3))) / 2
     assert float(reconstruction_error(out, x, "bernoulli")) == pytest.approx(entropy, rel=1e-6)
+    side_by_side = torch.stack([out, x]).requires_grad_()
+    for likelihood in ("gaussian", "bernoulli"):  # of replicas the sum, of which each has the gradient that it has alone
+        total = reconstruction_error(side_by_side, torch.stack([x, x]), likelihood)
+        alone = [o.clone().requires_grad_() for o in (out, x)]
+        errors = [reconstruction_error(o, x, likelihood) for o in alone]
+        assert float(total.detach()) == pytest.approx(sum(float(e.detach()) for e in errors), rel=1e-6)
+        for found, o, error in zip(torch.autograd.grad(total, side_by_side)[0], alone, errors):
+            np.testing.assert_allclose(found, torch.autograd.grad(error, o)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("low, high, expected", [(0, 1, "bernoulli"), (0.2, 0.8, "bernoulli"), (-0.001, 1, "gaussian"),

@@ -72,7 +72,7 @@ def reconstruction_error(output: Tensor, x: Tensor, likelihood: str) -> Tensor:
     Of replicas, (R, n, d), the sum over replicas.
     """
     if likelihood == "bernoulli":
-        return -bernoulli_log_likelihood(output, x).mean()
+        return -bernoulli_log_likelihood(output, x).mean(-1).sum()
     return 0.5 * (output.float() - x).square().sum() / x.shape[-2]
 
 

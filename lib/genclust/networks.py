@@ -168,16 +168,16 @@ class _BernoulliLogLikelihood(torch.autograd.Function):
         ctx.dtype = logits.dtype
         # log(1 + e^l) = max(l, 0) - log sigmoid(|l|), and sigmoid(|l|) = max(p, 1 - p) is never near zero
         softplus = wide.relu() - torch.maximum(p, 1 - p).log_()
-        return (x * wide).sub_(softplus).sum(1)
+        return (x * wide).sub_(softplus).sum(-1)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (residual,) = ctx.saved_tensors
-        return (residual * grad[:, None]).to(ctx.dtype), None
+        return (residual * grad[..., None]).to(ctx.dtype), None
 
 
 def bernoulli_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """log Ber(x | sigmoid(logits)) summed over features: (n, D), (n, D) in [0, 1] -> (n,) float32.
+    """log Ber(x | sigmoid(logits)) summed over features: (..., n, D), (..., n, D) in [0, 1] -> (..., n) float32.
 
     Stable for every logit. Several times as fast on a CPU as torch's
     ``binary_cross_entropy_with_logits`` and its backward pass; x gets no gradient.
