@@ -9,10 +9,11 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from genclust.datasets import DataUnavailable, load
+from genclust.datasets import DataUnavailable, add, load
 from genclust.lab import plots
 from genclust.lab.chapters import ParameterError, check_parameters, execute_chapter, notebook_parameters
 from genclust.lab.papers import CHAPTERS
@@ -61,6 +62,15 @@ def test_a_parameter_that_can_not_be_is_refused_by_name(given, words):
     with pytest.raises(ParameterError) as error:
         check_parameters("vade", given)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_the_gallery_refuses_a_data_set_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENCLUST_CACHE", str(tmp_path))
+    with pytest.raises(ParameterError, match="'dataset' can't be 'minst': there is no data set 'minst'. Did you mean mnist.*genclust data add"):
+        check_parameters("gallery", {"dataset": "minst"})
+    np.save(tmp_path / "given.npy", np.eye(4))
+    add("minst", tmp_path / "given.npy")
+    assert check_parameters("gallery", {"dataset": "minst"}).dataset == "minst"
 
 
 @pytest.mark.parametrize("given, words", BAD[:3])

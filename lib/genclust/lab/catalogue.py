@@ -119,6 +119,10 @@ class PageParameters(BaseModel):
 
     profile: Literal["smoke", "quick", "paper"] = Field("quick", description="the scale of the live runs")
 
+    def misfits(self) -> dict[str, str]:
+        """Which parameters can't be what they are, though of their type, and why."""
+        return {}
+
 
 class ChapterParameters(PageParameters):
     """What every chapter can be run with. None means: as the profile has it.

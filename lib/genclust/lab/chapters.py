@@ -42,7 +42,7 @@ def check_parameters(chapter: str, given: Mapping[str, Any]) -> PageParameters:
         lines = [f"parameter {e['loc'][0]!r} can't be {e['input']!r}: {e['msg']}" for e in error.errors()]
         lines += [f"accepted: {describe(model, str(name))}" for name in dict.fromkeys(e["loc"][0] for e in error.errors())]
         raise ParameterError("\n".join(lines)) from None
-    if isinstance(params, ChapterParameters) and (misfits := params.misfits()):
+    if misfits := params.misfits():
         raise ParameterError("\n".join(f"parameter {name!r} can't be {getattr(params, name)!r}: {why}" for name, why in misfits.items()))
     return params
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ...datasets import describe
 from ..catalogue import Chapter, Experiment, Method, PageParameters
 
 METHODS: dict[str, Method] = {}
@@ -20,6 +21,15 @@ class Parameters(PageParameters):
     n_clusters: int | None = Field(None, ge=2, le=1000, description="K; None: the number of classes, or 3")
     n_samples: int = Field(2000, ge=100, description="rows at most")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of every fit")
+
+    def misfits(self) -> dict[str, str]:
+        """The data set where there is none of its name."""
+        try:
+            if self.dataset is not None:
+                describe(self.dataset)
+        except ValueError as error:
+            return {"dataset": f"{error}. Data of your own are added by: genclust data add NAME PATH"}
+        return {}
 
 
 CHAPTER = Chapter("07_gallery", Parameters)
