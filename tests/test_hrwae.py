@@ -617,7 +617,7 @@ def test_colour_is_modelled_as_gaussian(no_umap):
     (dict(n_groups=3), 64, "n_groups=3, but images of side 8 have 2 cells .equation 7.: use 1 to 2"),
     (dict(cluster_group=2), 64, "cluster_group=2 does not exist: use 0 to 1"),
     (dict(n_neighbors=40), 64, "n_neighbors=40 needs more rows than n_samples=40: give more rows, or set n_neighbors to 39 or less"),
-    (dict(n_clusters=41), 64, "n_clusters=41 is more than n_samples=40"),
+    (dict(n_clusters=41, clustering="gmm"), 64, "n_clusters=41 is more than n_samples=40"),
     (dict(likelihood="bernoulli"), 64, "likelihood='bernoulli' needs X inside"),
 ])
 def test_bad_input_is_refused_before_any_work(changes, n_features, words):

@@ -11,9 +11,10 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from genclust import VaDE, WAMiC, UMAPEmbedding, n2d
+from genclust import UMAPEmbedding, VaDE, WAMiC, WAMiCSelection, autoencoder_gmm, embedded_ganmm, n2d, vae_gmm
 from genclust.metrics import accuracy
 from genclust.mixture import FullMixture, TrainableMixture, initial_responsibilities
 
@@ -339,3 +340,22 @@ def test_full_mixtures_side_by_side_are_each_themselves():
             solo.maximise(z[i], r[i])
             for name, value in fitted.state_dict().items():
                 np.testing.assert_allclose(value[i], solo.state_dict()[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("model, rows, words", [
+    (autoencoder_gmm(121), 120, "n_clusters=121 is more than n_samples=120: lower n_clusters"), (vae_gmm(121), 120, "n_clusters=121"),
+    (autoencoder_gmm(3, covariance_type="x"), 120, "'covariance_type' parameter of GaussianMixture"), (n2d(121), 120, "n_clusters=121"),
+    (n2d(3, n_neighbors=1), 120, "'n_neighbors' parameter of UMAPEmbedding"), (n2d(2), 2, "UMAP needs 3 rows or more, and there are 2"),
+    (embedded_ganmm(121), 120, "n_clusters=121"), (embedded_ganmm(3, sigma=2.0), 120, "sigma=2.0"), (embedded_ganmm(3, quirks=("x",)), 120, "no 'x'"),
+    (embedded_ganmm(3, init=np.zeros(4, int)), 120, "init has shape"), (embedded_ganmm(3, device="meta"), 120, "device='meta'"),
+    (VaDE(2, init="umap"), 2, "init='umap' needs 3 rows or more, and there are 2: use another init"),
+    (WAMiCSelection((1,)), 2, "held_out=0.333.* leaves 1 of n_samples=2 to train on"),
+    (WAMiCSelection((1,), init="umap"), 3, "init='umap' needs 3 rows or more, and there are 2"),
+])
+def test_what_a_later_step_refuses_is_said_before_any_work(model, rows, words):
+    pytest.importorskip("umap")  # some would miss it first
+    prefix = f"{model.steps[0][0]}__" if isinstance(model, Pipeline) else ""
+    for way in ("fit", "fit_predict", "fit_transform"):
+        if hasattr(model, way):
+            with pytest.raises(ValueError, match=words):
+                getattr(model, way)(BLOBS[:rows], **{prefix + "callback": lambda *a: pytest.fail("it was trained")})

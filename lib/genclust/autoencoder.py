@@ -8,11 +8,12 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import ClusterMixin
+from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import _num_samples, check_array, check_is_fitted
 from torch import Tensor, nn
 
 from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay, in_unit_interval, without_autocast
@@ -180,6 +181,11 @@ class CodingEstimator(DeepEstimator):
 class MixtureEstimator(ClusterMixin, CodingEstimator):
     """What estimators share whose module also has a ``mixture`` over the codes."""
 
+    def _check_size(self, n):
+        super()._check_size(n)
+        if self.init == "umap" and n < 3:
+            raise ValueError(f"init='umap' needs 3 rows or more, and there are {n}: use another init")
+
     def _check_data(self, X):
         super()._check_data(X)
         if self.init == "umap":
@@ -281,10 +287,46 @@ class Autoencoder(CodingEstimator):
         return -float(sum(errors)) / len(X)
 
 
+class EmbeddedClustering(Pipeline):
+    """A pipeline whose first step takes long to train: what a later one will refuse, by its parameters or for want of rows, is refused
+    before that."""
+
+    @classmethod
+    def of(cls, *steps: BaseEstimator) -> EmbeddedClustering:
+        """These steps, named as :func:`~sklearn.pipeline.make_pipeline` names them."""
+        return cls([(type(step).__name__.lower(), step) for step in steps])
+
+    def _check(self, X) -> None:
+        n = _num_samples(X)
+        for _, step in self.steps:
+            if hasattr(step, "_parameter_constraints"):
+                step._validate_params()
+            if hasattr(step, "_check_size"):
+                step._check_size(n)
+        if isinstance(mixture := self.steps[-1][1], GaussianMixture) and mixture.n_components > n:
+            raise ValueError(f"n_clusters={mixture.n_components} is more than n_samples={n}: lower n_clusters")
+
+    def fit(self, X, y=None, **params):
+        """See :meth:`sklearn.pipeline.Pipeline.fit`."""
+        self._check(X)
+        return super().fit(X, y, **params)
+
+    def fit_predict(self, X, y=None, **params):
+        """See :meth:`sklearn.pipeline.Pipeline.fit_predict`."""
+        self._check(X)
+        return super().fit_predict(X, y, **params)
+
+    @available_if(lambda self: hasattr(self.steps[-1][1], "transform"))
+    def fit_transform(self, X, y=None, **params):
+        """See :meth:`sklearn.pipeline.Pipeline.fit_transform`."""
+        self._check(X)
+        return super().fit_transform(X, y, **params)
+
+
 def autoencoder_gmm(n_clusters: int, *, covariance_type: str = "full", n_init: int = 10, random_state=None,
-                    **autoencoder) -> Pipeline:
+                    **autoencoder) -> EmbeddedClustering:
     """The baseline AE+GMM: an :class:`Autoencoder`, then EM on its codes (best likelihood of ``n_init``)."""
-    return make_pipeline(
+    return EmbeddedClustering.of(
         Autoencoder(random_state=random_state, **autoencoder),
         GaussianMixture(n_clusters, covariance_type=covariance_type, n_init=n_init, max_iter=300,
                         random_state=random_state))

@@ -523,6 +523,20 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _phases(self, trainer: Trainer) -> None:
         raise NotImplementedError
 
+    def _validate_params(self) -> None:
+        """Raises ValueError for parameters that can't work with any data. A pipeline asks before it trains the steps before this one."""
+        super()._validate_params()
+        for name in ("hidden", "critic_hidden", "image_shape"):
+            sizes = getattr(self, name, None)
+            if sizes is not None and (np.ndim(sizes) > 1 or not all(isinstance(size, Integral) and size > 0 for size in np.ravel(sizes))):
+                raise ValueError(f"{name}={sizes!r}: give whole numbers above 0")
+        resolve_device(self.device)
+
+    def _check_size(self, n: int) -> None:
+        """Raises ValueError for a number of rows that the chosen parameters can't model. A pipeline asks, too."""
+        if getattr(self, "n_clusters", 1) > n:
+            raise ValueError(f"n_clusters={self.n_clusters} is more than n_samples={n}: lower n_clusters")
+
     def _check_data(self, X: np.ndarray) -> None:
         """Raises ValueError for data that the chosen parameters can't model."""
 
@@ -567,13 +581,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._forget()
         self._validate_params()
         check_default_dtype()
-        for name in ("hidden", "critic_hidden", "image_shape"):
-            sizes = getattr(self, name, None)
-            if sizes is not None and (np.ndim(sizes) > 1 or not all(isinstance(size, Integral) and size > 0 for size in np.ravel(sizes))):
-                raise ValueError(f"{name}={sizes!r}: give whole numbers above 0")
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
-        if getattr(self, "n_clusters", 1) > len(X):
-            raise ValueError(f"n_clusters={self.n_clusters} is more than n_samples={len(X)}: lower n_clusters")
+        self._check_size(len(X))
         # What is read once the fit is done: a parameter that is set meanwhile is for the next one
         self.fitted_with_ = SimpleNamespace(**self.get_params(deep=False))
         self._check_data(X)

@@ -10,14 +10,13 @@ from numbers import Real
 import numpy as np
 import torch
 from sklearn.base import ClusterMixin
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adversarial import clip_weights, gradient_penalty, wasserstein
-from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, Autoencoder
+from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, Autoencoder, EmbeddedClustering
 from .base import DeepEstimator, Player, Trainer, check_index, in_unit_interval, without_autocast
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
 from .dec import DEC
@@ -326,11 +325,14 @@ class GANMM(ClusterMixin, DeepEstimator):
 
     # -- checks --------------------------------------------------------------------------------
 
-    def _check_data(self, X):
+    def _validate_params(self):
+        super()._validate_params()
         _sigma_steps(self.sigma)
         for quirk in self.quirks:
             if quirk not in QUIRKS:
                 raise ValueError(f"quirks={self.quirks!r}: there is no {quirk!r}; there are {', '.join(QUIRKS)}")
+
+    def _check_data(self, X):
         if self.networks == "dcgan":
             image_sides(X.shape[1])
             if self.batch_size < 2:
@@ -338,12 +340,15 @@ class GANMM(ClusterMixin, DeepEstimator):
             if not in_unit_interval(X):
                 raise ValueError(f"networks='dcgan' draws images in [0, 1], but X spans [{X.min():.7g}, {X.max():.7g}]: "
                                  "scale X, or use networks='mlp'")
+
+    def _check_size(self, n):
+        super()._check_size(n)
         if self.init is None or isinstance(self.init, str):
             return
         labels = np.asarray(self.init)
-        if labels.shape != (len(X),) or labels.dtype.kind not in "iu":
+        if labels.shape != (n,) or labels.dtype.kind not in "iu":
             raise ValueError(f"init has shape {labels.shape} and type {labels.dtype}: a given partition is one integer for "
-                             f"each of the {len(X)} rows")
+                             f"each of the {n} rows")
         if not np.array_equal(np.unique(labels), np.arange(self.n_clusters)):
             raise ValueError(f"init has the labels {np.unique(labels).tolist()}: a given partition uses each of 0 to "
                              f"{self.n_clusters - 1}, so that every GAN has rows to start from")
@@ -500,7 +505,7 @@ def _mutual_information(q: Tensor) -> float:
 
 
 def embedded_ganmm(n_clusters: int, *, hidden=32, scale="deviation", random_state=None, autoencoder: dict | None = None,
-                   dec: dict | None = None, **ganmm) -> Pipeline:
+                   dec: dict | None = None, **ganmm) -> EmbeddedClustering:
     """GANMM on the codes of an :class:`~genclust.Autoencoder`, or of a :class:`~genclust.DEC`.
 
     ``autoencoder`` are the parameters of that; by default it is stacked and fine-tuned, as DEC's. ``dec`` are those of a
@@ -516,5 +521,4 @@ def embedded_ganmm(n_clusters: int, *, hidden=32, scale="deviation", random_stat
         raise ValueError(f"autoencoder={autoencoder!r} and dec={dec!r}: the codes are of one of them")
     coder = (Autoencoder(random_state=random_state, **(autoencoder or {})) if dec is None
              else DEC(n_clusters, random_state=random_state, **dec))
-    return make_pipeline(coder, SCALERS[scale](),
-                         GANMM(n_clusters, hidden=hidden, random_state=random_state, **ganmm))
+    return EmbeddedClustering.of(coder, SCALERS[scale](), GANMM(n_clusters, hidden=hidden, random_state=random_state, **ganmm))

@@ -229,6 +229,10 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
 
     # -- fitting -------------------------------------------------------------------------------
 
+    def _check_size(self, n):
+        if self.clustering == "gmm":  # HDBSCAN has no use for n_clusters
+            super()._check_size(n)
+
     def _check_data(self, X):
         shape = self.image_shape
         if shape is None:

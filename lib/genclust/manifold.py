@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .autoencoder import Autoencoder
+from .autoencoder import POSITIVE, Autoencoder, EmbeddedClustering
 from .reduction import check_umap, own_threads, umap_reducer
 
 
@@ -18,7 +20,7 @@ class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     Parameters
     ----------
     n_components : dimensions of the embedding, at most those of X.
-    n_neighbors : of the graph that is embedded, at most those that there are.
+    n_neighbors : of the graph that is embedded, 2 or more; at most those that there are.
     random_state : seed; None draws anew.
 
     Attributes
@@ -26,10 +28,20 @@ class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     umap_ : the fitted ``umap.UMAP``.
     """
 
+    _parameter_constraints = {
+        "n_components": [POSITIVE],
+        "n_neighbors": [Interval(Integral, 2, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
     def __init__(self, n_components=10, *, n_neighbors=20, random_state=None):
         self.n_components = n_components
         self.n_neighbors = n_neighbors
         self.random_state = random_state
+
+    def _check_size(self, n: int) -> None:
+        if n < 3:
+            raise ValueError(f"UMAP needs 3 rows or more, and there are {n}")
 
     def fit(self, X, y=None):
         """Embed X, (n, d)."""
@@ -38,6 +50,7 @@ class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def fit_transform(self, X, y=None) -> np.ndarray:
         """The embedding of X, (n, d) -> (n, min(n_components, d)) float64."""
+        self._validate_params()
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=3)
         self.umap_ = umap_reducer(*X.shape, self.random_state, n_components=self.n_components, n_neighbors=self.n_neighbors)
         with own_threads():
@@ -57,18 +70,12 @@ class UMAPEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return np.asarray(self.umap_.transform(X), dtype=np.float64)
 
 
-class N2D(Pipeline):
-    """A pipeline with UMAP in it, which says before its first step is trained that umap-learn is missing."""
+class N2D(EmbeddedClustering):
+    """A pipeline with UMAP in it: ImportError, before its first step is trained, where umap-learn is missing."""
 
-    def fit(self, X, y=None, **params):
-        """See :meth:`sklearn.pipeline.Pipeline.fit`. ImportError without umap-learn."""
+    def _check(self, X) -> None:
         check_umap()
-        return super().fit(X, y, **params)
-
-    def fit_predict(self, X, y=None, **params):
-        """See :meth:`sklearn.pipeline.Pipeline.fit_predict`. ImportError without umap-learn."""
-        check_umap()
-        return super().fit_predict(X, y, **params)
+        super()._check(X)
 
 
 def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_state=None, **autoencoder) -> N2D:
@@ -78,7 +85,7 @@ def n2d(n_clusters: int, *, n_neighbors: int = 20, n_init: int = 10, random_stat
     ``predict`` of the fitted X gives the labels of the fit. A fitted row that is asked for without all the others is placed
     anew by UMAP, and between two clusters it may change sides. A fit raises ImportError without umap-learn.
     """
-    return N2D([
-        ("autoencoder", Autoencoder(random_state=random_state, **autoencoder)),
-        ("umapembedding", UMAPEmbedding(n_clusters, n_neighbors=n_neighbors, random_state=random_state)),
-        ("gaussianmixture", GaussianMixture(n_clusters, n_init=n_init, max_iter=300, random_state=random_state))])
+    return N2D.of(
+        Autoencoder(random_state=random_state, **autoencoder),
+        UMAPEmbedding(n_clusters, n_neighbors=n_neighbors, random_state=random_state),
+        GaussianMixture(n_clusters, n_init=n_init, max_iter=300, random_state=random_state))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import Pipeline, make_pipeline
 from torch import Tensor
 
-from .autoencoder import CONSTRAINTS
+from .autoencoder import CONSTRAINTS, EmbeddedClustering
 from .vade import LIKELIHOODS, BoundEstimator, VaDENetwork
 
 
@@ -84,8 +83,8 @@ class VAE(BoundEstimator):
         return self.inverse_transform(z.cpu().numpy())
 
 
-def vae_gmm(n_clusters: int, *, covariance_type: str = "full", n_init: int = 10, random_state=None, **vae) -> Pipeline:
+def vae_gmm(n_clusters: int, *, covariance_type: str = "full", n_init: int = 10, random_state=None, **vae) -> EmbeddedClustering:
     """The baseline VAE+GMM: a :class:`VAE`, then EM on the means of its codes (best likelihood of ``n_init``)."""
-    return make_pipeline(
+    return EmbeddedClustering.of(
         VAE(random_state=random_state, **vae),
         GaussianMixture(n_clusters, covariance_type=covariance_type, n_init=n_init, max_iter=300, random_state=random_state))

@@ -391,14 +391,23 @@ class WAMiCSelection(AdversarialMixture):
 
     def _check_data(self, X):
         super()._check_data(X)
-        candidates, n_train = list(self.candidates), len(X) - self._n_held(len(X))
+        candidates, n_train = list(self.candidates), self._n_train(len(X))
         if not candidates or not all(isinstance(k, Integral) and 1 <= k <= n_train for k in candidates):
             raise ValueError(f"candidates={candidates}: numbers of clusters from 1 to the {n_train} rows that are trained on")
         if len(set(candidates)) < len(candidates):  # a checkpoint finds its phase by the number in its name
             raise ValueError(f"candidates={candidates}: give every number of clusters once")
 
+    def _check_size(self, n):
+        n_train = self._n_train(n)
+        if n_train < 2:
+            raise ValueError(f"held_out={self.held_out} leaves {n_train} of n_samples={n} to train on: a mixture needs 2 or more")
+        super()._check_size(n_train)
+
     def _n_held(self, n: int) -> int:
         return max(1, round(self.held_out * n))
+
+    def _n_train(self, n: int) -> int:
+        return n - self._n_held(n)
 
     def _seeds(self):
         return [nth_seed(self.seed_, r) for r in range(self.n_replicas)]
