@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -205,8 +206,29 @@ def test_auto_precision_without_capabilities_is_float32(monkeypatch):
 def test_auto_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert resolve_device("auto") == torch.device("cuda")
+    with pytest.raises(ValueError, match="device='cuda:0', but torch sees no CUDA device"):
+        resolve_device("cuda:0")
+    for name, value in (("is_available", True), ("device_count", 2), ("current_device", 1)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    assert resolve_device("auto") == resolve_device("cuda") == resolve_device("cuda:1") == torch.device("cuda:1")
+    assert resolve_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(ValueError, match="device='cuda:7' does not exist: use 'cuda:0' to 'cuda:1', 'auto' or 'cpu'"):
+        resolve_device("cuda:7")
+
+
+def test_auto_precision_asks_the_device_that_is_meant(monkeypatch):
+    asked = []
+
+    @contextmanager
+    def on(device):
+        asked.append(device)
+        yield
+        asked.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked == [torch.device("cuda:1")])
+    assert resolve_precision("auto", torch.device("cuda:1")) is torch.bfloat16
+    assert resolve_precision("auto", torch.device("cuda:0")) is torch.float32
 
 
 def test_bfloat16_training_is_close_to_float32():

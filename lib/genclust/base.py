@@ -57,9 +57,9 @@ class Diverged(FloatingPointError):
 
 
 def resolve_device(device: str) -> torch.device:
-    """``"auto"`` is CUDA where there is one, the CPU elsewhere. ValueError for what is not there."""
+    """``"auto"`` is CUDA where there is one, the CPU elsewhere; ``"cuda"`` the current one. ValueError for what is not there."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
     except RuntimeError:
@@ -68,6 +68,10 @@ def resolve_device(device: str) -> torch.device:
         raise ValueError(f"device={device!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r}, but torch sees no CUDA device: use 'auto' or 'cpu'")
+    if found.type == "cuda" and found.index is None:
+        found = torch.device("cuda", torch.cuda.current_device())
+    if found.type == "cuda" and found.index >= (n := torch.cuda.device_count()):
+        raise ValueError(f"device={device!r} does not exist: use 'cuda:0' to 'cuda:{n - 1}', 'auto' or 'cpu'")
     return found
 
 
@@ -80,7 +84,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has = getattr(torch.cpu, "get_capabilities", dict)()
         native = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
