@@ -669,12 +669,35 @@ def test_foreign_file_is_not_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"random_state": 1}, {"epochs": 5}, {"init": "kmeans"}, {"learning_rate": 0.001},
-                                    {"hidden": [24, 17]}, {"precision": "bfloat16"}, {"n_clusters": 2}])
+                                    {"hidden": [24, 17]}, {"n_clusters": 2}])
 def test_checkpoint_of_other_parameters_is_refused(change, interrupted):
     content = interrupted.read_bytes()
     with pytest.raises(CheckpointError, match=re.escape(str(interrupted)) + ".*other parameters, data or random_state"):
         vade(**change).fit(X, checkpoint=interrupted)
     assert interrupted.read_bytes() == content
+
+
+def test_checkpoint_of_another_precision_says_which_to_set(tmp_path, save_always, monkeypatch):
+    path, asked = tmp_path / "fit.safetensors", []
+    native = [torch.bfloat16, torch.float32]  # of the machine on which it begins, and of the one on which it shall go on
+    monkeypatch.setattr(base, "resolve_precision", lambda p, device: native[len(asked)] if p == "auto" else getattr(torch, p))
+    with pytest.raises(Stop):
+        vade(precision="auto").fit(X, checkpoint=path, callback=stop_at("vade", 3))
+    asked.append("there")
+    for precision in ("auto", "float32"):
+        with pytest.raises(CheckpointError, match="was written on cpu in bfloat16, and this fit is on cpu in float32: "
+                                                  "set device='cpu' and precision='bfloat16', or delete it to start over"):
+            vade(precision=precision).fit(X, checkpoint=path)
+    seen = stop_at()
+    assert_same_fit(vade(precision="bfloat16").fit(X, checkpoint=path, callback=seen), vade(precision="bfloat16").fit(X))
+    assert seen.seen == [("vade", 3), ("vade", 4)]
+
+
+def test_checkpoint_of_another_device_says_which_to_set(interrupted):
+    tensors, meta = base.read_tensors(interrupted)
+    base.write_tensors(interrupted, tensors, meta | {"device": "cuda", "fingerprint": "of the fit there"})
+    with pytest.raises(CheckpointError, match="was written on cuda in float32, and this fit is on cpu in float32: set device='cuda'"):
+        vade().fit(X, checkpoint=interrupted)
 
 
 def test_checkpoint_of_other_data_or_estimator_is_refused(interrupted):

@@ -172,18 +172,19 @@ class Trainer:
     dtype : of the weight matrices (see :class:`MixedAdam`) and of autocast; float32 for neither.
     callback : see :meth:`DeepEstimator.fit`.
     checkpoint : file to save to and to resume from, or None.
-    fingerprint : says which fit this is; a checkpoint with another one is refused.
+    fingerprint, same : says which fit this is, and other fingerprints of that fit; a checkpoint with yet another is refused.
     max_steps : stop each phase after so many optimizer steps (for replays).
     shared : file for the state after :meth:`shared_stage`, which other fits may use too, or None.
     save_every : seconds between two writings of the checkpoint inside a phase.
     """
 
     def __init__(self, owner: DeepEstimator, module: nn.Module, X: Tensor, *, generator: Source, dtype: torch.dtype,
-                 callback: Callback | None = None, checkpoint: Path | None = None, fingerprint: str = "",
+                 callback: Callback | None = None, checkpoint: Path | None = None, fingerprint: str = "", same: Sequence[str] = (),
                  max_steps: int | None = None, shared: Path | None = None, save_every: float = 30.0):
         self.owner, self.module, self.X, self.dtype = owner, module, X, dtype
         self.generator = generator
-        self.callback, self.checkpoint, self.fingerprint = callback, checkpoint, fingerprint
+        self.callback, self.checkpoint, self.fingerprint, self.same = callback, checkpoint, fingerprint, same
+        self.machine = {"device": X.device.type, "precision": str(dtype).removeprefix("torch.")}
         self.max_steps, self.shared, self.save_every = max_steps, shared, save_every
         self.history: list[dict] = []
         self.step_losses: dict[str, list[float]] = defaultdict(list)
@@ -425,7 +426,7 @@ class Trainer:
             for i, values in state["state"].items():
                 tensors |= {f"optimizer.{first + i}.{key}": value for key, value in values.items()}
             first += sum(len(group["params"]) for group in state["param_groups"])
-        return {"fingerprint": self.fingerprint, "threads": torch.get_num_threads(), "phase": phase, "epoch": epoch,
+        return {"fingerprint": self.fingerprint, **self.machine, "threads": torch.get_num_threads(), "phase": phase, "epoch": epoch,
                 "finished": finished, "history": list(self.history), "tensors": tensors}
 
     def _copy(self, phase: str, epoch: int, optimizers: Sequence[torch.optim.Optimizer]) -> dict:
@@ -450,7 +451,13 @@ class Trainer:
 
     def _read(self) -> dict:
         tensors, meta = read_tensors(self.checkpoint)
-        if meta.get("fingerprint") != self.fingerprint:
+        if meta.get("fingerprint") not in (self.fingerprint, *self.same):
+            there = {key: meta.get(key, value) for key, value in self.machine.items()}
+            if there != self.machine:  # which "auto" leaves to the machine
+                raise CheckpointError(
+                    "{} was written on {device} in {precision}, ".format(self.checkpoint, **there)
+                    + "and this fit is on {device} in {precision}: ".format(**self.machine)
+                    + "set device={device!r} and precision={precision!r}, or delete it to start over".format(**there))
             raise CheckpointError(f"{self.checkpoint} was written by a fit with other parameters, data or random_state, "
                                   "or by another version of genclust: delete it, or name another checkpoint")
         return {**meta, "tensors": tensors}
@@ -633,9 +640,11 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _fit_once(self, X: Tensor, seed: int, dtype: torch.dtype, callback, checkpoint, cache, max_steps) -> None:
         self.seed_ = seed
         module = self._build(X.shape[1], torch.Generator().manual_seed(seed)).to(X.device)
+        # What "auto" came to on one machine may be asked for by its name on another
+        own, same = (self._fingerprint(X, seed, precision=p) if checkpoint else "" for p in
+                     (self.precision, self.precision_ if self.precision == "auto" else "auto"))
         trainer = Trainer(self, module, X, generator=self._generator(seed, X.device), dtype=dtype, callback=callback,
-                          checkpoint=checkpoint, fingerprint=self._fingerprint(X, seed) if checkpoint else "",
-                          max_steps=max_steps)
+                          checkpoint=checkpoint, fingerprint=own, same=[same], max_steps=max_steps)
         if cache:  # named only now: by the threads that the fit goes on with
             trainer.shared = cache / f"{self._fingerprint(X, seed, self._pretraining)[:16]}.safetensors"
         self.history_, self.step_losses_ = trainer.history, trainer.step_losses
@@ -664,10 +673,11 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if diverged is not None:
             raise diverged
 
-    def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None) -> str:
-        """Names this fit: version, parameters that change its result (or those in ``names``), precision, seed and data."""
+    def _fingerprint(self, X: Tensor, seed: int, names: Sequence[str] | None = None, **given) -> str:
+        """Names this fit: version, parameters that change its result (or those in ``names``), precision, seed and data.
+        ``given`` are parameters as they are spelled here."""
         unused = ("verbose", "random_state", "n_restarts", "device")
-        kept = {key: getattr(self, key) for key in (names or sorted(set(self.get_params()) - set(unused)))}
+        kept = {key: getattr(self, key) for key in (names or sorted(set(self.get_params()) - set(unused)))} | given
         who = "" if names else type(self).__name__
         threads = torch.get_num_threads() if names else "as it began"  # layers that others share are those of so many threads
         text = json.dumps([__version__, who, kept, self.precision_, X.device.type, threads, seed, list(X.shape)],

@@ -110,8 +110,8 @@ class ConditionalGAN(DeepEstimator):
                              "scale X")
         self.classes_, self._of_ = np.unique(self._y, return_inverse=True)
 
-    def _fingerprint(self, X, seed, names=None):
-        return hashlib.sha256(super()._fingerprint(X, seed, names).encode() + self._of_.tobytes()).hexdigest()
+    def _fingerprint(self, X, seed, names=None, **given):
+        return hashlib.sha256(super()._fingerprint(X, seed, names, **given).encode() + self._of_.tobytes()).hexdigest()
 
     def _build(self, n_features, generator):
         return CGANNetwork(n_features, len(self.classes_), list(self.hidden), self.noise_dim, generator)
