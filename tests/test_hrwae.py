@@ -454,6 +454,12 @@ def test_codes_reconstructions_and_samples(fitted):
     X = DIGITS[:50]
     assert fitted.transform(X).shape == (50, 16) and fitted.transform(X, group=1).shape == (50, 64)
     assert len(fitted.get_feature_names_out()) == 16
+    pandas = pytest.importorskip("pandas")
+    named = clone(small()).set_output(transform="pandas")
+    vars(named).update({name: value for name, value in vars(fitted).items() if name.endswith("_")})
+    assert isinstance(named.transform(X), pandas.DataFrame)
+    with pytest.raises(ValueError, match=r"group=1 with set_output\(transform='pandas'\): only the columns of cluster_group=0 have names"):
+        named.transform(X, group=1)
     error = np.square(fitted.reconstruct(X) - X).sum(1).mean()
     assert error < np.square(X - X.mean(0)).sum(1).mean()
     draws = fitted.sample(30, random_state=1)
@@ -596,8 +602,9 @@ def test_the_measuring_classifier_is_trained_once_and_tells_digits_from_noise(tm
 def test_scikit_learns_side(no_umap):
     model = small()
     assert is_clusterer(model) and clone(model).get_params() == model.get_params()
-    with pytest.raises(NotFittedError):
-        model.predict(DIGITS[:3])
+    for call in (lambda: model.predict(DIGITS[:3]), lambda: model.decode_noises([])):
+        with pytest.raises(NotFittedError):
+            call()
     assert np.array_equal(model.fit_predict(DIGITS[:100]), model.labels_)
     with pytest.raises(ValueError, match="64 features"):
         model.transform(DIGITS[:3, :36])
@@ -624,6 +631,10 @@ def test_bad_input_is_refused_before_any_work(changes, n_features, words):
     X = np.random.default_rng(0).normal(size=(40, n_features)).astype(np.float32)
     with pytest.raises(ValueError, match=words):
         small(**changes).fit(X, callback=lambda *a: pytest.fail("it was trained"))
+
+
+def test_hdbscan_has_no_use_for_a_number_of_clusters(no_umap):
+    assert small(n_clusters=41, clustering="hdbscan").fit(DIGITS[:40]).labels_.shape == (40,)
 
 
 @pytest.mark.parametrize("name, value", [

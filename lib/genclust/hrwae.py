@@ -12,6 +12,7 @@ import torch
 from sklearn.base import ClusterMixin
 from sklearn.mixture import GaussianMixture
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -423,11 +424,15 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def transform(self, X, group: int | None = None) -> np.ndarray:
         """Means of q(z_l | z_<l, x) of a group, the groups above it at their means: (n, latent_channels * 4^(l + 1)).
 
-        ``cluster_group`` where none is given. ValueError for a group that does not exist.
+        ``cluster_group`` where none is given, whose columns alone have names. ValueError for a group that does not exist, or for
+        another than that where ``set_output`` asks for a data frame.
         """
         rows = self._rows(X)
         group = self.fitted_with_.cluster_group if group is None else group
         check_index("group", group, self.fitted_with_.n_groups)
+        if group != self.fitted_with_.cluster_group and (kind := _get_output_config("transform", self)["dense"]) != "default":
+            raise ValueError(f"group={group} with set_output(transform={kind!r}): only the columns of cluster_group="
+                             f"{self.fitted_with_.cluster_group} have names; use set_output(transform='default')")
         return self._codes(rows, group)
 
     def reconstruct(self, X) -> np.ndarray:
@@ -445,6 +450,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     def decode_noises(self, noises: list[Tensor]) -> np.ndarray:
         """The images, (n, n_features) float32, of standard normal noise for each group (see
         :meth:`~genclust.hierarchical.HierarchicalAutoencoder.generate`)."""
+        check_is_fitted(self)
         with self._evaluation() as net, torch.no_grad(), without_autocast():
             pieces = zip(*(noise.split(1024) for noise in noises))
             return torch.cat([net.pixels(net.autoencoder.generate(piece)) for piece in pieces]).cpu().numpy()
