@@ -230,8 +230,10 @@ def test_nan_is_refused():
     broken[3, 2] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         small().fit(broken)
-    with pytest.raises(ValueError, match="iterations=0"):
-        small(iterations=0, warmup=0).fit(X).wasserstein(X, iterations=0)
+    model = small(iterations=0, warmup=0).fit(X)
+    for iterations in (0, 1.5):
+        with pytest.raises(ValueError, match=f"iterations={iterations}: a critic needs a whole number"):
+            model.wasserstein(X, iterations=iterations)
 
 
 # -- replicas and the choice of K ----------------------------------------------------------------

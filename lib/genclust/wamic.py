@@ -300,8 +300,8 @@ class WAMiC(AdversarialMixture):
         they are when it is called. ValueError for less than one iteration.
         """
         check_is_fitted(self)
-        if iterations < 1:
-            raise ValueError(f"iterations={iterations}: a critic needs 1 or more")
+        if not isinstance(iterations, Integral) or iterations < 1:
+            raise ValueError(f"iterations={iterations!r}: a critic needs a whole number, 1 or more")
         with torch.inference_mode(False), torch.enable_grad(), without_autocast():
             X, net, source = self._rows(X), self.module_, self._draws(random_state)
             critic = net.fresh("critic", torch.Generator().manual_seed(source.initial_seed())).to(X.device)
@@ -462,7 +462,7 @@ class WAMiCSelection(AdversarialMixture):
         n_parameters = k - 1 + k * d + k * d * (d + 1) / 2
         self.module_.bic[i] = n_parameters * np.log(n) - 2 * log_joint.logsumexp(-1).double().sum(-1)
         self.module_.silhouette[i] = torch.tensor([silhouette(z, labels) for z, labels in zip(
-            codes.cpu().numpy(), log_joint.argmax(-1).cpu().numpy())])
+            codes.cpu().numpy(), log_joint.argmax(-1).cpu().numpy())], dtype=torch.float64)
 
     def planned_epochs(self) -> dict[str, int]:
         """The phases of a fit, in order, and the epochs of each; of adversarial ones and of new critics the iterations."""
@@ -484,6 +484,13 @@ class WAMiCSelection(AdversarialMixture):
         self.module_ = every.networks[chosen].replica(self.replica_)
         self._set_mixture(X)
         self.objective_ = -float(self.wasserstein_[chosen, self.replica_])
+
+    def score(self, X, y=None) -> float:
+        """Minus the distance of X and generated rows, as the critic of the model chosen estimates it; higher is better.
+
+        ``objective_`` is that critic's estimate too, but a mean over batches of the rows held out: it is no value of this.
+        """
+        return super().score(X)
 
 
 def silhouette(codes: np.ndarray, labels: np.ndarray) -> float:
