@@ -151,14 +151,12 @@ class Player:
     ``loss()`` draws its own rows and noise (see :meth:`Trainer.batch`) and gives a scalar and its named terms. Only
     what ``optimizer`` holds gets a gradient from it. ``steps`` are taken in every iteration (or so many as it maps the
     iteration to), each followed by ``after()``.
-    ``learning_rate`` maps an iteration, from 0, to the rate used in it; None leaves the optimizer's own.
     """
 
     name: str
     loss: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     optimizer: torch.optim.Optimizer
     steps: int | Callable[[int], int] = 1
-    learning_rate: Callable[[int], float] | None = None
     after: Callable[[], None] | None = None
 
 
@@ -320,9 +318,6 @@ class Trainer:
                    disable=not self.owner.verbose)
         for iteration in bar:
             for player in players:
-                if player.learning_rate is not None:
-                    for group in player.optimizer.param_groups:
-                        group["lr"] = player.learning_rate(iteration)
                 for _ in range(player.steps(iteration) if callable(player.steps) else player.steps):
                     found = self._step(player)
                     for key, term in found.items():
