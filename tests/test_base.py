@@ -132,12 +132,21 @@ def test_another_default_type_of_torch_is_refused():
         torch.set_default_dtype(torch.float32)
 
 
-def test_read_only_rows_are_no_reason_to_warn():
+def test_what_is_read_only_is_no_reason_to_warn(request):
+    torch.set_warn_always(True)  # not once a process
+    request.addfinalizer(lambda: torch.set_warn_always(False))
     frozen = X.copy()
     frozen.flags.writeable = False
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="The given NumPy array is not writable")
-        assert np.array_equal(vade().fit(frozen).predict(frozen), vade().fit(X).labels_)
+        model = vade().fit(frozen)
+        assert np.array_equal(model.predict(frozen), vade().fit(X).labels_)
+        codes, labels = model.transform(X), np.arange(100) % 3
+        for given in (codes, labels):
+            given.flags.writeable = False
+        model.inverse_transform(codes)
+        genclust.GANMM(3, iterations=1, pretrain_iterations=1, init=labels).fit(X)
+        genclust.DeepKMeans(3, hidden=[8], epochs=1, batch_size=32, init=frozen[:3]).fit(X)
 
 
 def test_what_a_callback_notes_has_to_be_something_that_can_be_saved(tmp_path):
@@ -574,6 +583,13 @@ def test_a_restart_that_fails_is_left_out(monkeypatch):
         model.set_params(n_restarts=2).fit(X)
     with pytest.raises(NotFittedError):
         model.predict(X)
+
+
+@pytest.mark.parametrize("max_steps", [0, -1, 1.5, "all"])
+def test_a_replay_of_no_steps_is_refused(max_steps):
+    for model in (vade(), genclust.VAE(hidden=[8])):
+        with pytest.raises(ValueError, match=f"max_steps={max_steps!r}: use a whole number, 1 or more, or None"):
+            model.fit(X, max_steps=max_steps)
 
 
 @pytest.mark.parametrize("changes, words", [

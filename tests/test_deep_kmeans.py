@@ -146,6 +146,8 @@ def test_coders_of_images_mirror_each_other():
     (dict(image_shape=(5, 1, 1, 1)), "give .height, width. or"),
     (dict(init=np.zeros((2, 5))), r"init has shape \(2, 5\)"),
     (dict(sinkhorn_iterations=3, size_penalty=1.0), "sinkhorn_iterations=3"),
+    (dict(init=np.full((3, 5), np.nan)), "Input init contains NaN"), (dict(cluster_weights=[0.5, 0.5, np.nan]), "Input cluster_weights contains NaN"),
+    (dict(hidden=(), image_shape=(5, 1)), r"hidden=.*: with an image_shape give the channels of one convolution or more"),
     (dict(epsilon=0.0), "epsilon"), (dict(size_penalty=-1.0), "size_penalty"), (dict(output="tanh"), "output"),
 ])
 def test_bad_input_is_named(blobs, params, message):

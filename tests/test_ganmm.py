@@ -473,7 +473,7 @@ def test_more_clusters_than_rows_is_refused():
 
 @pytest.mark.parametrize("sigma, words", [
     (1.0, r"sigma=1.0.*\[0, 1\)"), (-0.1, "sigma=-0.1"), (((0, 0.5), (100, 1.5)), "sigma="), ((0.5, 0.2), "pairs"),
-    (((10, 0.5),), "rise from 0"), (((0, 0.5, 1),), "pairs"), (((0, 0.5), (0, 0.2)), "rise from 0"), ((), "rise from 0"),
+    (((10, 0.5),), "rise from 0"), (((0, 0.5, 1),), "pairs"), ([(0, "a")], "pairs"), (((0, 0.5), (0, 0.2)), "rise from 0"), ((), "rise from 0"),
 ])
 def test_a_share_outside_its_range_is_refused(sigma, words):
     with pytest.raises(ValueError, match=words):

@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_array, check_is_fitted
 from torch import Tensor, nn
 
-from .base import EVAL_BATCH, DeepEstimator, Trainer, check_index, exponential_decay, in_unit_interval, without_autocast
+from .base import EVAL_BATCH, DeepEstimator, Trainer, as_tensor, check_index, exponential_decay, in_unit_interval, without_autocast
 from .networks import MLP, bernoulli_log_likelihood
 from .reduction import check_umap
 
@@ -169,7 +169,7 @@ class CodingEstimator(DeepEstimator):
         Z = check_array(Z, dtype=np.float32)
         if Z.shape[1] != self._n_features_out:
             raise ValueError(f"Z has {Z.shape[1]} columns, but a code has {self._n_features_out}")
-        codes = torch.from_numpy(np.ascontiguousarray(Z)).to(self.device_)
+        codes = as_tensor(Z).to(self.device_)
         out = self._map(self.module_.decoder, codes)
         return (out.sigmoid() if self.likelihood_ == "bernoulli" else out).cpu().numpy()
 

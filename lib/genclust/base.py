@@ -587,6 +587,8 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _fit(self, X, callback: Callback | None, checkpoint: str | Path | None, cache: str | Path | None, max_steps: int | None):
         self._forget()
         self._validate_params()
+        if max_steps is not None and (not isinstance(max_steps, Integral) or max_steps < 1):
+            raise ValueError(f"max_steps={max_steps!r}: use a whole number, 1 or more, or None for the whole fit")
         check_default_dtype()
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         self._check_size(len(X))

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor, nn
 
 from .autoencoder import CONSTRAINTS, POSITIVE, RATE, WEIGHT, CodingEstimator
-from .base import exponential_decay, in_unit_interval, without_autocast
+from .base import as_tensor, exponential_decay, in_unit_interval, without_autocast
 from .networks import coder_pair
 from .ot import squared_distances, transport, unrolled_sinkhorn
 
@@ -150,7 +150,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         if self.sinkhorn_iterations is not None and self.size_penalty is not None:
             raise ValueError(f"sinkhorn_iterations={self.sinkhorn_iterations} needs size_penalty=None")
         w = self.cluster_weights
-        w = np.full(self.n_clusters, 1 / self.n_clusters) if w is None else check_array(w, ensure_2d=False, dtype=np.float64)
+        w = np.full(self.n_clusters, 1 / self.n_clusters) if w is None else check_array(w, ensure_2d=False, dtype=np.float64, input_name="cluster_weights")
         if w.shape != (self.n_clusters,) or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
             raise ValueError(f"cluster_weights={self.cluster_weights!r}: give {self.n_clusters} shares that sum to 1")
         self.weights_ = w / w.sum()
@@ -158,7 +158,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
             warnings.warn(f"cluster_weights={self.cluster_weights!r} with init={self.init!r}: k-means starts the centres in any order, so "
                           "that any of them may get the largest share; give init one example of every cluster", UserWarning, stacklevel=2)
         if not isinstance(self.init, str):
-            examples = check_array(self.init, dtype=np.float32)
+            examples = check_array(self.init, dtype=np.float32, input_name="init")
             if examples.shape != (self.n_clusters, X.shape[1]):
                 raise ValueError(f"init has shape {examples.shape}: one example of every cluster is "
                                  f"({self.n_clusters}, {X.shape[1]})")
@@ -214,7 +214,7 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
             found = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed_).fit(codes).cluster_centers_
             start = torch.from_numpy(found)
         else:
-            start = self._map(encode, torch.as_tensor(np.asarray(self.init, dtype=np.float32), device=X.device))
+            start = self._map(encode, as_tensor(np.asarray(self.init, dtype=np.float32)).to(X.device))
         with torch.no_grad():
             self.module_.centers.copy_(start)
 

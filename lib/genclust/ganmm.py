@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from .adversarial import clip_weights, gradient_penalty, wasserstein
 from .autoencoder import CONSTRAINTS, COUNT, POSITIVE, RATE, Autoencoder, EmbeddedClustering
-from .base import DeepEstimator, Player, Trainer, check_index, in_unit_interval, without_autocast
+from .base import DeepEstimator, Player, Trainer, as_tensor, check_index, in_unit_interval, without_autocast
 from .dcgan import ImageClassifier, ReplicaCritic, ReplicaGenerator, image_sides
 from .dec import DEC
 from .mixture import initial_responsibilities
@@ -201,7 +201,7 @@ def _sigma_steps(sigma: float | Sequence[Sequence[float]]) -> list[tuple[int, fl
     """(first iteration, share) in order. ValueError for a share outside [0, 1), or no share for the first iteration."""
     steps = [(0, sigma)] if isinstance(sigma, Real) else list(sigma)
     for step in steps:
-        if np.shape(step) != (2,) or not 0 <= step[1] < 1:
+        if np.shape(step) != (2,) or not all(isinstance(value, Real) for value in step) or not 0 <= step[1] < 1:
             raise ValueError(f"sigma={sigma!r}: shares of a critic's batch must lie in [0, 1), "
                              "as a number or as pairs (first iteration, share)")
     steps = [tuple(step) for step in steps]
@@ -413,7 +413,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         if self.init is None:
             return torch.zeros(len(X), dtype=torch.long, device=X.device)
         if not isinstance(self.init, str):
-            return torch.as_tensor(np.asarray(self.init), dtype=torch.long, device=X.device)
+            return as_tensor(np.asarray(self.init, dtype=np.int64)).to(X.device)
         start = initial_responsibilities(X.cpu().numpy(), self.n_clusters, self.init, n_init=3, random_state=self.seed_)
         return torch.from_numpy(start.argmax(1)).to(X.device)
 

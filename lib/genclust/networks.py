@@ -144,11 +144,13 @@ def coder_pair(n_features: int, hidden: Sequence[int], latent_dim: int, image_sh
                generator: torch.Generator) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder: MLPs of widths ``hidden``, or with an ``image_shape`` convolutions of so many channels.
 
-    ValueError for a side of the image that can't be halved by every convolution.
+    ValueError for no convolution, or a side of the image that can't be halved by every one.
     """
     if image_shape is None:
         sizes = [n_features, *hidden, latent_dim]
         return MLP(sizes, generator), MLP(sizes[::-1], generator)
+    if not len(hidden):
+        raise ValueError(f"hidden={hidden!r}: with an image_shape give the channels of one convolution or more")
     height, width, depth = (*image_shape, 1)[:3]
     if height % 2 ** len(hidden) or width % 2 ** len(hidden):
         raise ValueError(f"image_shape={tuple(image_shape)}: {len(hidden)} convolutions of stride 2 need sides divisible by "
