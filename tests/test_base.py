@@ -91,6 +91,7 @@ def test_what_a_caller_has_switched_on_or_off_does_not_change_a_fit(mode):
     assert all(map(np.array_equal, found, answers(model)))
 
 
+@pytest.mark.filterwarnings("ignore:.*have no rows")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_callers_autocast_reaches_neither_players_nor_draws(precision):
     options = dict(random_state=0, device="cpu", precision=precision)

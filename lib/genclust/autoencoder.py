@@ -288,8 +288,8 @@ class Autoencoder(CodingEstimator):
 
 
 class EmbeddedClustering(Pipeline):
-    """A pipeline whose first step takes long to train: what a later one will refuse, by its parameters or for want of rows, is refused
-    before that."""
+    """A pipeline whose first step takes long to train: what a later one will refuse, by its parameters or for want of rows,
+    is refused before that."""
 
     @classmethod
     def of(cls, *steps: BaseEstimator) -> EmbeddedClustering:

@@ -2,8 +2,9 @@
 
 A fit is a fixed sequence of named *phases* (pretrain this layer, start the mixture, train the
 model). :class:`Trainer` runs them one after another. With a checkpoint file it can be killed at
-any moment and picks up after the last saved epoch, bit for bit: a checkpoint holds every tensor
-of the module, the optimizer's state and the random generator.
+any moment and picks up after the last saved epoch, on a CPU bit for bit: a checkpoint holds every tensor
+of the module, the optimizer's state and the random generator. On CUDA, whose kernels need not add up in
+the same order twice, a resumed or repeated fit agrees up to rounding, as far as training does not enlarge it.
 """
 
 from __future__ import annotations
@@ -222,7 +223,8 @@ class Trainer:
               learning_rate: Callable[[int], float], adam_eps: float = 1e-8,
               adam_betas: tuple[float, float] = (0.9, 0.999), factors: Mapping[nn.Parameter, float] | None = None,
               usable: bool = False) -> None:
-        """Adam on ``loss(X[rows], rows)``, a scalar and its named terms, for ``epochs`` passes over X.
+        """Adam on ``loss(X[rows], rows)``, a scalar and its named terms, for ``epochs`` passes over X, each of as many whole batches
+        as there are; what remains is left out, or is the only batch.
 
         ``learning_rate`` maps an epoch, from 0, to the rate used in it; a parameter in ``factors`` gets that many times
         as much. FloatingPointError where the loss stops being finite. If the module is ``usable`` after any epoch, which it
@@ -244,8 +246,8 @@ class Trainer:
             rate = learning_rate(epoch)
             optimizer.lower(rate)
             order = draw(torch.randperm, n, source=self.generator)
-            # A last batch far smaller than the others would take a full-sized noisy step: it is dropped,
-            # and as rows are shuffled anew, no row is left out for long.
+            # A smaller last batch would take a full-sized noisy step: whatever its size it is dropped (of 511 rows and batches
+            # of 256 an epoch is one step), and as rows are shuffled anew, no row is left out for long.
             n_batches = max(1, n // batch_size)
             for rows in order[..., : n_batches * batch_size].split(batch_size, dim=-1):
                 with self._autocast():
@@ -531,7 +533,7 @@ class DeepEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         raise NotImplementedError
 
     def _validate_params(self) -> None:
-        """Raises ValueError for parameters that can't work with any data. A pipeline asks before it trains the steps before this one."""
+        """Raises ValueError for parameters that can't work with any data. A pipeline asks before it trains earlier steps."""
         super()._validate_params()
         for name in ("hidden", "critic_hidden", "image_shape"):
             sizes = getattr(self, name, None)

@@ -78,7 +78,8 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
     sinkhorn_iterations, sinkhorn_last : None solves every batch's transport to 1e-6; a number stops Algorithm 1
         after so many iterations and differentiates through them, as the paper does. The algorithm updates the
         ``"columns"`` last; ``"rows"`` is the other order, under which every row keeps its weight.
-    epochs, pretrain_epochs : of Algorithm 2's two loops; the first trains the reconstruction alone.
+    epochs, pretrain_epochs : of Algorithm 2's two loops; the one of ``pretrain_epochs`` comes first and trains the reconstruction
+        alone. The algorithm starts the centres before it, here they start after it, on the codes that it leaves.
     batch_size, learning_rate, lr_decay, lr_decay_every : of Adam; the rate is multiplied by ``lr_decay``
         every so many epochs of either loop.
     init : ``"kmeans"`` on the codes, or one example of every cluster, an array (n_clusters, n_features),
@@ -150,7 +151,8 @@ class DeepKMeans(ClusterMixin, CodingEstimator):
         if self.sinkhorn_iterations is not None and self.size_penalty is not None:
             raise ValueError(f"sinkhorn_iterations={self.sinkhorn_iterations} needs size_penalty=None")
         w = self.cluster_weights
-        w = np.full(self.n_clusters, 1 / self.n_clusters) if w is None else check_array(w, ensure_2d=False, dtype=np.float64, input_name="cluster_weights")
+        w = np.full(self.n_clusters, 1 / self.n_clusters) if w is None else check_array(
+            w, ensure_2d=False, dtype=np.float64, input_name="cluster_weights")
         if w.shape != (self.n_clusters,) or (w < 0).any() or abs(w.sum() - 1) > 1e-6:
             raise ValueError(f"cluster_weights={self.cluster_weights!r}: give {self.n_clusters} shares that sum to 1")
         self.weights_ = w / w.sum()

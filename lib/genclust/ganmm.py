@@ -222,7 +222,8 @@ class GANMM(ClusterMixin, DeepEstimator):
     n_clusters : K.
     networks : ``"mlp"`` with one hidden layer, or ``"dcgan"`` for square images in [0, 1].
     noise_dim, hidden, channels : width of the generators' noise; of the hidden layers ("mlp"); first convolution ("dcgan").
-    iterations, pretrain_iterations : at most so many steps of every generator, after so many on the first partition.
+    iterations, pretrain_iterations : at most so many steps of every generator, after so many on the first partition, between which
+        RMSprop starts anew.
     init : that partition: ``"random"``, ``"kmeans"``, ``"gmm"`` (see :func:`~genclust.mixture.initial_responsibilities`),
         labels (n,), or None for no partition and no pretraining: random parameters.
     e_step : ``"classifier"``, or ``"critics"``: a row belongs to the critic that scores it highest, nothing is borrowed
@@ -233,7 +234,8 @@ class GANMM(ClusterMixin, DeepEstimator):
     sigma : share of a critic's batch that is borrowed, in [0, 1): a number, or pairs (first iteration, share).
     borrowing : ``"proportional"`` to the cluster's posterior (the code), or the rows where it is ``"highest"`` (the paper).
     fakes : the classifier sees ``"equal"`` numbers of draws of each generator (the text), or ``"proportional"`` to the
-        sizes of the clusters (Algorithm 1, line 6).
+        sizes of the clusters (Algorithm 1, line 6). Line 6 draws them anew; here every generator draws
+        ``batch_size`` rows all the same, and the classifier's are taken from these with replacement.
     lipschitz : ``"clip"`` keeps the critics' weights in [-clip, clip]; ``"penalty"`` adds a gradient penalty instead.
     clip, penalty_weight : their sizes.
     quirks : what the authors' code does beyond the paper, any of
@@ -395,7 +397,7 @@ class GANMM(ClusterMixin, DeepEstimator):
         if self.init is not None:
             trainer.alternate("pretrain", players(clipped and "unclipped pretraining" not in self.quirks),
                               iterations=self.pretrain_iterations, log_every=LOG_EVERY)
-        generator, critic = players(clipped)
+        generator, critic = players(clipped)  # whose RMSprops start anew: those of the pretraining are forgotten
         generator.after = em.e_step
         order = [generator, critic]
         if self.e_step == "classifier":

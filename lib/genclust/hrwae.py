@@ -160,7 +160,7 @@ class HRWAEGAN(ClusterMixin, DeepEstimator):
     labels_ : (n,) cluster of every training row, -1 for noise; all -1 where HDBSCAN finds no cluster.
     embedding_ : (n, 10) UMAP, or of as many dimensions as the codes have if these are fewer, of the codes that were clustered.
     clustering_seconds_ : wall seconds of each UMAP, HDBSCAN and mixture so far. Those of groups that the fit did not
-        cluster are computed when asked for, from the rows of the fit, which are kept and not copied.
+        cluster are computed when asked for, from the rows of the fit, which are kept: on a CPU not copied, on CUDA there.
     history_ : one dict an epoch: phase, loss, seconds, and each term of eq. 9.
     objective_ : minus the mean reconstruction error on X, in nats a row for ``"bernoulli"``.
     """

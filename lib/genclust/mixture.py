@@ -199,7 +199,7 @@ def initial_responsibilities(
     if init == "umap":
         codes = umap_embedding(codes, random_state)
     covariance = "diag" if init == "gmm" else "full"
-    reg = 1e-6 + 1e-6 * float(codes.var())  # mostly relative: the scale of the codes should matter little
+    reg = 1e-6 + 1e-6 * float(codes.var())  # relative above a variance of 1, where the scale matters little; absolute below it
     em = GaussianMixture(n_clusters, covariance_type=covariance, n_init=n_init, reg_covar=reg, max_iter=300,
                          random_state=random_state)
     return em.fit(codes).predict_proba(codes).astype(np.float32)
