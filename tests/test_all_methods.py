@@ -163,7 +163,9 @@ def test_the_chapters_parameters_reach_its_runs():
     assert live_specs(check_parameters("all", {}), ["vade"])[0].params["n_clusters"] == 10
     with pytest.raises(ParameterError, match="'mine!'"):
         check_parameters("gallery", {"dataset": "mine!"})
-    assert check_parameters("gallery", {"dataset": "mine"}).dataset == "mine"
+    with pytest.raises(ParameterError, match="no data set 'mine'.*genclust data add NAME PATH"):
+        check_parameters("gallery", {"dataset": "mine"})
+    assert check_parameters("gallery", {"dataset": "digits"}).dataset == "digits"
 
 
 # -- runs ----------------------------------------------------------------------------------------------
