@@ -390,15 +390,21 @@ def f_test(larger: list[float], smaller: list[float]) -> float:
     return float(stats.f.sf(ratio, len(larger) - 1, len(smaller) - 1))
 
 
+def decided(holds: float, fails: float, otherwise: str) -> bool:
+    """Whether a statement holds, from the p of a one-sided test that says so and of the one that says the opposite. LookupError, with
+    the words ``otherwise``, where neither does."""
+    if min(holds, fails) >= LEVEL:
+        raise LookupError(otherwise)
+    return holds < fails
+
+
 def better(a: list[float], b: list[float], words: str) -> bool:
     """Whether the mean behind ``a`` is the higher one, where Welch's test says so in one direction or the other.
 
     LookupError where it tells the two apart in neither: a statement is not decided by the sign of what may be chance.
     """
     above, below = welch(a, b), welch(b, a)
-    if min(above, below) >= LEVEL:
-        raise LookupError(f"{words}: not decided, Welch p = {min(above, below):.2g} ({len(a)} and {len(b)} runs)")
-    return above < below
+    return decided(above, below, f"{words}: not decided, Welch p = {min(above, below):.2g} ({len(a)} and {len(b)} runs)")
 
 
 def none_better(groups: Sequence[list[float]], one: list[float], words: str) -> bool:

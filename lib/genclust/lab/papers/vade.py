@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from ...datasets import Dataset
 from ...metrics import accuracy, cluster_purity, correct_rows
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
-from ..claims import LEVEL, TOLERANCE, better, f_test, none_better, recorded
+from ..claims import TOLERANCE, better, decided, f_test, none_better, recorded
 from ..figures import N_DRAWS
 from ..records import Record
 from ..specs import Spec
@@ -379,9 +379,8 @@ def pretraining_is_stable(runs: dict[str, list[Record]]) -> tuple[bool, str]:
     words = "; ".join(f"{METHODS[m].title}: {statistics.fmean(v):.2f} ± {statistics.stdev(v):.2f} % ({len(v)} runs)" for m, v in found.items())
     pretrained, random = found.values()
     less, more = f_test(random, pretrained), f_test(pretrained, random)
-    if min(less, more) >= LEVEL:
-        raise LookupError(f"{words}: not decided, F test p = {min(less, more):.2g}")
-    return less < more, f"{words}; F test p = {min(less, more):.2g}"
+    p = f"F test p = {min(less, more):.2g}"
+    return decided(less, more, f"{words}: not decided, {p}"), f"{words}; {p}"
 
 
 def few_epochs_are_enough(runs: dict[str, list[Record]]) -> tuple[bool, str]:

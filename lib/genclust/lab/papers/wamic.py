@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from ...datasets import Dataset, load
 from ...metrics import accuracy, match
 from ..catalogue import Chapter, ChapterParameters, Experiment, Method
-from ..claims import LEVEL, TOLERANCE, recorded
+from ..claims import TOLERANCE, decided, recorded
 from ..figures import figure_arrays
 from ..records import Record
 from ..specs import Spec
@@ -250,9 +250,7 @@ def codes_separate(runs) -> tuple[bool, str]:
     separate = found.count(MOONS)
     words = f"in {separate} of {len(found)} runs; stretches of a class along the code: {', '.join(map(str, found))}, of {MOONS} classes"
     most, few = (binomtest(separate, len(found), alternative=side).pvalue for side in ("greater", "less"))
-    if min(most, few) >= LEVEL:
-        raise LookupError(f"{words}: not decided, sign test p = {min(most, few):.2g}")
-    return most < few, words
+    return decided(most, few, f"{words}: not decided, sign test p = {min(most, few):.2g}"), words
 
 
 COMPARISONS = (autoencoder_does_most, codes_separate)
