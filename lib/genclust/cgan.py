@@ -108,7 +108,7 @@ class ConditionalGAN(DeepEstimator):
         if not in_unit_interval(X):
             raise ValueError(f"X has to lie in [0, 1], as what is generated does, but it spans [{X.min():.7g}, {X.max():.7g}]: "
                              "scale X")
-        self.classes_, self._of_ = np.unique(self._y, return_inverse=True)
+        self.classes_, self._of_ = np.unique(vars(self).pop("_y"), return_inverse=True)  # kept no longer: _of_ says it
 
     def _fingerprint(self, X, seed, names=None, **given):
         return hashlib.sha256(super()._fingerprint(X, seed, names, **given).encode() + self._of_.tobytes()).hexdigest()
