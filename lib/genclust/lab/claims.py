@@ -77,7 +77,8 @@ class Claim(_Strict):
     ``property`` holds where a named check of ours does; ``quoted`` is a cell that the paper takes from
     elsewhere; ``context`` is shown and not judged (a data set's size, seconds on other hardware).
     ``cell`` names what is measured, method/data/metric, in the same words wherever a paper reports it, so that
-    papers that disagree are found. ``doubt`` says why a printed figure looks wrong, or what makes our comparison with it doubtful. ``computed`` names a check that
+    papers that disagree are found. ``doubt`` says why a printed figure looks wrong, or what makes our comparison with it
+    doubtful. ``computed`` names a check that
     needs no records: it is computed whenever the ledger is. ``reduced`` says in what the runs that answer it are smaller than
     those of its source, where no parameter of ours shows it. ``level`` is the p below which an order holds, where the paper
     names another than 0.05.

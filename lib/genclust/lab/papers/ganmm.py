@@ -433,7 +433,8 @@ def nmi_of_others_steady(runs: dict) -> tuple[bool, str]:
 
 PROPERTIES = (balanced, unbalanced, epsilons_level_off)
 COMPARISONS = (imbalanced_at_first, imbalance_grows, remedy_balances, em_stands_still, purer_clusters, surer_draws,
-               nines_among_4_and_7, small_clusters_draw_worse, purity_falls, ari_falls, nmi_falls, purity_of_others_steady, ari_of_others_steady, nmi_of_others_steady)
+               nines_among_4_and_7, small_clusters_draw_worse, purity_falls, ari_falls, nmi_falls,
+               purity_of_others_steady, ari_of_others_steady, nmi_of_others_steady)
 
 # --- Statements that need no records --------------------------------------------------------------
 
