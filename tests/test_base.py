@@ -723,7 +723,7 @@ def test_checkpoint_of_other_data_or_estimator_is_refused(interrupted):
     with pytest.raises(CheckpointError, match="other parameters, data or random_state"):
         vade().fit(changed, checkpoint=interrupted)
     with pytest.raises(CheckpointError, match="other parameters, data or random_state"):
-        Autoencoder(latent_dim=2, hidden=[24, 16], random_state=0).fit(X, checkpoint=interrupted)
+        Autoencoder(latent_dim=2, hidden=[24, 16], random_state=0, precision="float32").fit(X, checkpoint=interrupted)
 
 
 def test_what_another_version_made_is_not_taken_up(interrupted, tmp_path, monkeypatch):
